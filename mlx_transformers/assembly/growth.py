@@ -85,7 +85,7 @@ def _check_larger(at: int, key: str, new: int, old: int) -> None:
 
 
 def check_stages(
-    model: ModelKind, stages: Sequence[Grow], steps: int, optim: OptimizerKind, others: list[str]
+    model: ModelKind, stages: Sequence[Grow], steps: int, optim: OptimizerKind, conflicts: list[str]
 ) -> None:
     """Check that each stage grows the model before, in order, within the run.
 
@@ -94,7 +94,7 @@ def check_stages(
         stages: its growth.
         steps: steps of the run.
         optim: the optimizer, whose state has to grow too.
-        others: keys of the recipe that don't go with growth and are set.
+        conflicts: keys of the recipe that don't go with growth and are set.
 
     Raises:
         ValueError: they don't; the message names the key and the cure.
@@ -121,5 +121,5 @@ def check_stages(
             f"grow carries the optimizer's state over, and that of optim.kind = '{optim.kind}' as "
             f"it is set can't grow. Take one of {', '.join(CARRIED)}, without 8-bit state."
         )
-    if others:
-        raise ValueError(f"grow doesn't go with {' and '.join(others)}: leave one of them out.")
+    if conflicts:
+        raise ValueError(f"grow doesn't go with {' and '.join(conflicts)}: leave one of them out.")

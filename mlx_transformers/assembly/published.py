@@ -265,14 +265,14 @@ def full_model_table(model: ModelKind, vocab_size: int) -> dict[str, Any]:
     return {**model.model_dump(), "vocab_size": vocab_size}
 
 
-def target_start(found: Published) -> str | None:
+def target_start(source: Published) -> str | None:
     """Return the token that targets begin with: the end in BART, padding in T5.
 
     None for a model that writes no targets, or whose config names no token.
     """
-    if "seq2seq" not in found.model.tasks:
+    if "seq2seq" not in source.model.tasks:
         return None
-    data = found.config.data
+    data = source.config.data
     start = data.get("decoder_start_token_id")
     names = {data.get("pad_token_id"): "pad", data.get("eos_token_id"): "end"}
     return None if start is None else names.get(start, "start")

@@ -85,12 +85,12 @@ class Verdict:
     seconds: float
 
 
-def judged(row: Row, found: Measured, seconds: float) -> Verdict:
+def judged(row: Row, measured: Measured, seconds: float) -> Verdict:
     """Compare a measurement with the tolerance; a difference that is no number breaks the row."""
-    state: State = "holds" if found.worst <= row.tolerance else "broken"
-    worst = found.worst if math.isfinite(found.worst) else None
+    state: State = "holds" if measured.worst <= row.tolerance else "broken"
+    worst = measured.worst if math.isfinite(measured.worst) else None
     return Verdict(
-        row.name, row.promise, row.figure, row.tolerance, state, worst, found.note, seconds
+        row.name, row.promise, row.figure, row.tolerance, state, worst, measured.note, seconds
     )
 
 

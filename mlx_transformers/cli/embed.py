@@ -70,13 +70,13 @@ def embed(
             print(" ".join(f"{x:6.3f}" for x in table[i]), " ", label)
 
 
-def _texts(given: list[str], file: Path | None) -> list[str]:
+def _texts(texts_given: list[str], file: Path | None) -> list[str]:
     """Return all texts, those of the command line first.
 
     Raises:
         RunError: there is none, or the file can't be read.
     """
-    all_texts = list(given)
+    all_texts = list(texts_given)
     if file is not None:
         try:
             lines = file.expanduser().read_text(encoding="utf-8").split("\n")

@@ -145,7 +145,7 @@ def _loaded(run: str | None, alignment: Path | None, n_texts: int) -> tuple[tupl
 
 def _continue(
     loaded: tuple[Any, Any],
-    named: tuple[list[str], list[Any]],
+    pairs: tuple[list[str], list[Any]],
     options: dict[str, Any],
     exits: Any,
     drafting: tuple[str | None, int | None, int | None],
@@ -155,13 +155,13 @@ def _continue(
 ) -> None:
     """Print the continuations of prompts; a single one is streamed.
 
-    `named` has the prompts as the user gave them, and as the model reads them.
+    `pairs` has the prompts as the user gave them, and as the model reads them.
     """
-    if _is_single(len(named[0]) * samples, as_json, exits, any(drafting)):
+    if _is_single(len(pairs[0]) * samples, as_json, exits, any(drafting)):
         options = options | {"exits": exits} | drafted(*drafting, exits, loaded[1])
-        _stream(*loaded, named[1][0], options)
+        _stream(*loaded, pairs[1][0], options)
     else:
-        _batch(*loaded, named, as_json, options, samples, rows)
+        _batch(*loaded, pairs, as_json, options, samples, rows)
 
 
 def _is_single(n_texts: int, as_json: bool, exits: Any, drafts: bool) -> bool:
@@ -222,7 +222,7 @@ def _stream(model: Any, tokenizer: Any, text: str | list[int], options: dict[str
 def _batch(
     model: Any,
     tokenizer: Any,
-    named: tuple[list[str], list[Any]],
+    pairs: tuple[list[str], list[Any]],
     as_json: bool,
     options: dict[str, Any],
     samples: int,
@@ -235,13 +235,13 @@ def _batch(
         texts = generate_batch(
             model,
             tokenizer,
-            named[1],
+            pairs[1],
             progress=lambda done, total: show(f"{done:,} of {total:,} texts ..."),
             samples=samples,
             rows=rows,
             **options,
         )
-    for p, (prompt, group) in enumerate(zip(named[0], texts, strict=True), 1):
+    for p, (prompt, group) in enumerate(zip(pairs[0], texts, strict=True), 1):
         for s, sampled in enumerate(group, 1):
             if as_json:
                 fields = {"tokens": sampled.tokens, "end_reason": sampled.end_reason}
@@ -268,7 +268,7 @@ def _beams(n: int, length_penalty: float) -> Any:
 
 def _search(
     run: str | None,
-    named: tuple[list[str], list[Any]],
+    pairs: tuple[list[str], list[Any]],
     alignment: Path | None,
     as_json: bool,
     reading: dict[str, Any],
@@ -282,24 +282,24 @@ def _search(
     options = {} if reads_source(loaded[0]) else reading
     options = options | {"beams": beams, "loaded": loaded, "max_tokens": max_tokens}
     find = search if alignment is None else partial(plotted, alignment)
-    for p, (prompt, as_read) in enumerate(zip(*named, strict=True), 1):
+    for p, (prompt, as_read) in enumerate(zip(*pairs, strict=True), 1):
         with _waiting("Compiling and searching ..."):
             text = find(run, as_read, **options)
         if as_json:
             _print_json(prompt=prompt, text=text)
         else:
-            print(f"--- prompt {p} ---\n{text}" if len(named[0]) > 1 else text)
+            print(f"--- prompt {p} ---\n{text}" if len(pairs[0]) > 1 else text)
 
 
-def _prompts(given: list[str], file: Path | None) -> list[str]:
+def _prompts(prompts: list[str], file: Path | None) -> list[str]:
     """All prompts, those of the command line first.
 
     Raises:
         RunError: there is none, or the file can't be read.
     """
-    if given.count("-") > 1:
+    if prompts.count("-") > 1:
         raise RunError("--prompt - reads all of standard input, so it can be given once.")
-    texts = [_standard_input() if text == "-" else text for text in given]
+    texts = [_standard_input() if text == "-" else text for text in prompts]
     if file is not None:
         try:
             lines = file.read_text(encoding="utf-8").split("\n")

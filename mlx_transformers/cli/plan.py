@@ -43,70 +43,81 @@ def plan(
         _print(prediction, notes)
 
 
-def _print(found: "Plan", notes: list[str]) -> None:
+def _print(prediction: "Plan", notes: list[str]) -> None:
     from ..assembly.plan import size
 
-    rows = [(name, size(n * found.factor)) for name, n in found.account.parts.items()]
-    rows.append(("peak", size(found.peak)))
+    rows = [(name, size(n * prediction.factor)) for name, n in prediction.account.parts.items()]
+    rows.append(("peak", size(prediction.peak)))
     print_table(("part", "bytes"), rows, right=[1], gaps=[len(rows) - 1])
-    where = found.mac.name if found.mac else "this machine"
-    print(f"\n{size(found.peak)} at the peak; the budget on {where} is {size(found.budget)}.")
-    for line in [*_verdict(found), *_chosen(found), *_paging(found), *_speed(found), *notes]:
+    where = prediction.mac.name if prediction.mac else "this machine"
+    print(
+        f"\n{size(prediction.peak)} at the peak; the budget on {where} is "
+        f"{size(prediction.budget)}."
+    )
+    for line in [
+        *_verdict(prediction),
+        *_chosen(prediction),
+        *_paging(prediction),
+        *_speed(prediction),
+        *notes,
+    ]:
         print(line)
 
 
-def _verdict(found: "Plan") -> list[str]:
+def _verdict(prediction: "Plan") -> list[str]:
     lines = []
-    if found.factor != 1.0:
-        lines.append(f"Corrected by {found.factor:.2f}, the measured share of earlier runs here.")
-    if found.peak > found.budget:
-        lines.append(f"It does not fit. {found.advice()}")
-    if not found.job.cpu:
+    if prediction.factor != 1.0:
+        lines.append(
+            f"Corrected by {prediction.factor:.2f}, the measured share of earlier runs here."
+        )
+    if prediction.peak > prediction.budget:
+        lines.append(f"It does not fit. {prediction.advice()}")
+    if not prediction.job.cpu:
         lines.append("Not yet calibrated on Metal: the first run on this Mac corrects it.")
     return lines
 
 
-def _chosen(found: "Plan") -> list[str]:
+def _chosen(prediction: "Plan") -> list[str]:
     from ..assembly.plan import size
 
-    job = found.job
+    job = prediction.job
     blocks = ", ".join(map(str, sorted(job.recomputed))) or "none"
     return [
         f"Gradient accumulation: {job.accumulate} × {job.batch_size} sequences; loss in chunks of "
         f"{job.chunk} tokens; checkpointed (recomputed) blocks: {blocks}.",
-        f"Cache limit {size(found.cache)}"
-        + ("." if job.cpu else f", wired limit {size(found.wired)}."),
+        f"Cache limit {size(prediction.cache)}"
+        + ("." if job.cpu else f", wired limit {size(prediction.wired)}."),
     ]
 
 
-def _paging(found: "Plan") -> list[str]:
+def _paging(prediction: "Plan") -> list[str]:
     from ..assembly.plan import size
 
-    if (paging := found.paging) is None or found.step_s is None:
+    if (paging := prediction.paging) is None or prediction.step_s is None:
         return []
     return [
         f"Optimizer state and gradients in a file of {size(paging.file_bytes)}, in pages of up to "
-        f"{size(found.job.page_bytes or 0.0)}. A step reads and writes "
+        f"{size(prediction.job.page_bytes or 0.0)}. A step reads and writes "
         f"{size(paging.step_bytes)}: {paging.seconds:.2g} s at "
         f"{'the measured' if paging.measured else 'an assumed'} {paging.bytes_per_s / 1e9:.2g} "
-        f"GB/s, so that it takes at most {paging.slowdown(found.step_s):.2f} times as long."
+        f"GB/s, so that it takes at most {paging.slowdown(prediction.step_s):.2f} times as long."
     ]
 
 
-def _speed(found: "Plan") -> list[str]:
-    if found.speed is None or found.mac is None or found.hours is None:
+def _speed(prediction: "Plan") -> list[str]:
+    if prediction.speed is None or prediction.mac is None or prediction.hours is None:
         return []
-    short, long = found.hours
+    short, long = prediction.hours
     return [
-        f"Estimate, not measured: {found.speed.least:,.0f} to {found.speed.most:,.0f} tokens/s on "
-        f"{found.mac.name}, limited by {found.speed.limit}; {found.tokens:,} tokens take "
-        f"{duration(short)} to {duration(long)}.",
-        *_cost(found),
+        f"Estimate, not measured: {prediction.speed.least:,.0f} to {prediction.speed.most:,.0f} "
+        f"tokens/s on {prediction.mac.name}, limited by {prediction.speed.limit}; "
+        f"{prediction.tokens:,} tokens take {duration(short)} to {duration(long)}.",
+        *_cost(prediction),
     ]
 
 
-def _cost(found: "Plan") -> list[str]:
-    if (bill := found.cost) is None:
+def _cost(prediction: "Plan") -> list[str]:
+    if (bill := prediction.cost) is None:
         return []
     return [
         f"Estimate: {bill.text}, at {bill.power.watts:,.0f} W ({bill.power.source}). Your own "
@@ -123,12 +134,12 @@ def duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
-def _facts(found: "Plan", notes: list[str]) -> dict[str, Any]:
-    facts = found.facts() | {"notes": notes}
-    if found.peak > found.budget:
-        facts["advice"] = found.advice()
-    if found.mac is not None and found.speed is not None:
-        chip = asdict(found.mac.chip) | {"memory_gb": found.mac.memory_gb}
-        facts["estimate"] = {"chip": chip, **asdict(found.speed)}
-        facts["estimate"]["hours"] = found.hours
+def _facts(prediction: "Plan", notes: list[str]) -> dict[str, Any]:
+    facts = prediction.facts() | {"notes": notes}
+    if prediction.peak > prediction.budget:
+        facts["advice"] = prediction.advice()
+    if prediction.mac is not None and prediction.speed is not None:
+        chip = asdict(prediction.mac.chip) | {"memory_gb": prediction.mac.memory_gb}
+        facts["estimate"] = {"chip": chip, **asdict(prediction.speed)}
+        facts["estimate"]["hours"] = prediction.hours
     return facts

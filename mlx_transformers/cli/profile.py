@@ -84,14 +84,14 @@ def profile(
         _say(f"Written: {write_profile(result, _command(), out)}")
 
 
-def _print(found: Any) -> None:
+def _print(result: Any) -> None:
     from ..report import profiles as rows
 
-    print_table(("", ""), rows.speed_rows(found))
+    print_table(("", ""), rows.speed_rows(result))
     for titles, table in (
-        (rows.PART_TITLES, rows.part_rows(found)),
-        (rows.BLOCK_TITLES, rows.block_rows(found)),
-        (rows.DECODE_TITLES, rows.decode_rows(found)),
+        (rows.PART_TITLES, rows.part_rows(result)),
+        (rows.BLOCK_TITLES, rows.block_rows(result)),
+        (rows.DECODE_TITLES, rows.decode_rows(result)),
     ):
         if table:
             print()

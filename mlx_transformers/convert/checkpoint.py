@@ -45,8 +45,8 @@ def read_tensors(folder: Path) -> dict[str, mx.array]:
     return with_scales(tensors, floats, str(folder))
 
 
-def _equal(one: mx.array, other: mx.array) -> bool:
-    return one.shape == other.shape and bool(mx.array_equal(one, other, equal_nan=True))
+def _equal(a: mx.array, b: mx.array) -> bool:
+    return a.shape == b.shape and bool(mx.array_equal(a, b, equal_nan=True))
 
 
 def _files(folder: Path) -> tuple[list[Path], dict[str, str]]:

@@ -97,10 +97,10 @@ def _in_turn(codes: np.ndarray) -> np.ndarray:
     return codes.reshape(len(codes), -1, 8)[..., AWQ_ORDER].reshape(codes.shape).astype(np.int32)
 
 
-def _codes(words: np.ndarray, bits: int) -> np.ndarray:
+def _codes(packed: np.ndarray, bits: int) -> np.ndarray:
     """Codes of rows of 32-bit words, lowest bits first; codes of 3 bits straddle words."""
-    data = np.ascontiguousarray(words).view(np.uint8)
+    data = np.ascontiguousarray(packed).view(np.uint8)
     stream = np.unpackbits(data, axis=-1, bitorder="little")
-    stream = stream.reshape(len(words), -1, bits)
+    stream = stream.reshape(len(packed), -1, bits)
     codes: np.ndarray = (stream << np.arange(bits, dtype=np.uint8)).sum(axis=-1, dtype=np.uint8)
     return codes

@@ -171,15 +171,15 @@ def _is_copy(name: str, theirs: Mapping[str, mx.array], tied: Mapping[str, str])
     return True
 
 
-def _refuse(where: str, missing: list[str], left: list[str], wrong: list[str]) -> None:
+def _refuse(where: str, missing: list[str], unused: list[str], wrong: list[str]) -> None:
     hints = [
         f" ('{name}' may be what is called '{match}' there)"
         for name in missing[:1]
-        if (match := nearest(name, left))
+        if (match := nearest(name, unused))
     ]
     faults = [
         _fault("lacks", missing) + "".join(hints) if missing else "",
-        _fault("holds tensors that this model doesn't use:", left),
+        _fault("holds tensors that this model doesn't use:", unused),
         _fault("has tensors of other shapes:", wrong),
     ]
     if problems := [fault for fault in faults if fault]:

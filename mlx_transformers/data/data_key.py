@@ -155,17 +155,17 @@ class DataKey:
         return f"all {source.n_skipped:,} rows were left out. The first: {source.first_skipped}"
 
 
-def split_notice(found: Found, data: Data) -> str:
+def split_notice(files: Found, data: Data) -> str:
     """Return the sentence that says which files train, validate, and are never read; empty if the
     names of files tell no splits."""
-    if not found.valid and not found.test:
+    if not files.valid and not files.test:
         return ""
-    parts = [f"{_listed(found.train)} trains"]
-    if found.valid:
+    parts = [f"{_listed(files.train)} trains"]
+    if files.valid:
         unused = data.valid_path is not None
-        parts.append(f"{_listed(found.valid)} {'is left out' if unused else 'validates'}")
-    if found.test:
-        parts.append(f"{_listed(found.test)} is never read")
+        parts.append(f"{_listed(files.valid)} {'is left out' if unused else 'validates'}")
+    if files.test:
+        parts.append(f"{_listed(files.test)} is never read")
     return f"The names of the files are their splits: {', '.join(parts)}."
 
 

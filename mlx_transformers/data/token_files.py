@@ -80,11 +80,11 @@ def _only_wide(first: bytes, vocab_size: int) -> bool:
     return bool(halves.max() >= vocab_size or (len(numbers) > 1 and numbers.any()))
 
 
-def read_tokens(path: Path, found: Layout) -> Iterator[Piece]:
+def read_tokens(path: Path, layout: Layout) -> Iterator[Piece]:
     """Yield the tokens of a file in pieces; documents are found by the end token later."""
-    if path.stat().st_size <= found.offset:
+    if path.stat().st_size <= layout.offset:
         return
-    tokens = np.memmap(path, dtype=found.dtype, mode="r", offset=found.offset)
+    tokens = np.memmap(path, dtype=layout.dtype, mode="r", offset=layout.offset)
     for start in range(0, len(tokens), TOKENS_PER_PIECE):
         part = np.array(tokens[start : start + TOKENS_PER_PIECE])
         yield Piece("", first=start == 0, where=str(path), tokens=part)

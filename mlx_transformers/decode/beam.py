@@ -211,25 +211,25 @@ class Search:
         return self._best(hypotheses, t + 1, n_best)
 
     def _advanced(
-        self, held: dict[str, mx.array], state: State, t: mx.array, n_best: mx.array
+        self, hypotheses: dict[str, mx.array], state: State, t: mx.array, n_best: mx.array
     ) -> tuple[dict[str, mx.array], State, mx.array]:
         """Extend every sequence by a token; returns the beams, the state and whether to end."""
-        B, K, _ = held["tokens"].shape
-        logits, state = self._step(held["last"][:, None], state)
+        B, K, _ = hypotheses["tokens"].shape
+        logits, state = self._step(hypotheses["last"][:, None], state)
         logits = logits[:, -1, : self.vocab_size].astype(mx.float32)
         log_p = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        total = (held["alive"][..., None] + log_p.reshape(B, K, -1)).reshape(B, -1)
+        total = (hypotheses["alive"][..., None] + log_p.reshape(B, K, -1)).reshape(B, -1)
         # Of 2 K candidates at most K end, so K unfinished ones are always among them.
         order = mx.argsort(-total, axis=-1)[:, : 2 * K]
         total = mx.take_along_axis(total, order, axis=-1)
         parent, token = order // logits.shape[-1], order % logits.shape[-1]
-        tokens = mx.take_along_axis(held["tokens"], parent[..., None], axis=1)
+        tokens = mx.take_along_axis(hypotheses["tokens"], parent[..., None], axis=1)
         tokens = mx.where(mx.arange(self.limit) == t, token[..., None], tokens).astype(mx.int32)
         ends = (token[..., None] == mx.array(self.ends)).any(axis=-1)
         # Only one of the K best may end, so that one beam is greedy.
         done = mx.where(ends[:, :K], total[:, :K] / self.beams.penalty(t + 1), NEVER)
-        done = mx.concatenate([held["done"], done], axis=1)
-        ended = mx.concatenate([held["ended"], tokens[:, :K]], axis=1)
+        done = mx.concatenate([hypotheses["done"], done], axis=1)
+        ended = mx.concatenate([hypotheses["ended"], tokens[:, :K]], axis=1)
         best = mx.argsort(-done, axis=-1)[:, :K]
         going = mx.argsort(mx.where(ends, 1, 0) * 2 * K + mx.arange(2 * K), axis=-1)[:, :K]
         after = {
@@ -244,22 +244,26 @@ class Search:
         state = tree_map(lambda x, r: x[flat] if r else x, state, self._rows)
         return after, state, self._over(after, t + 1, n_best)
 
-    def _over(self, held: dict[str, mx.array], length: mx.array, n_best: mx.array) -> mx.array:
+    def _over(
+        self, hypotheses: dict[str, mx.array], length: mx.array, n_best: mx.array
+    ) -> mx.array:
         """Whether no unfinished sequence can still be among the best."""
-        done = held["done"]
+        done = hypotheses["done"]
         if self.beams.early:
             return (done > NEVER / 2).all()
         # A log-probability only falls; the penalty that favours it most is that of the limit.
         favour = self.beams.penalty(self.limit if self.beams.alpha > 0 else length)
         worst = mx.take_along_axis(done, mx.broadcast_to(n_best - 1, (done.shape[0], 1)), axis=1)
-        hopeless: mx.array = held["alive"].max(axis=1) / favour <= worst[:, 0]
+        hopeless: mx.array = hypotheses["alive"].max(axis=1) / favour <= worst[:, 0]
         return hopeless.all()
 
-    def _best(self, held: dict[str, mx.array], length: int, n_best: int) -> list[list[Hypothesis]]:
+    def _best(
+        self, hypotheses: dict[str, mx.array], length: int, n_best: int
+    ) -> list[list[Hypothesis]]:
         """The best ended sequences; at the limit unfinished ones compete with them."""
         results = []
-        cut = held["alive"] / self.beams.penalty(length)
-        arrays = (held["done"], held["ended"], held["tokens"], cut)
+        cut = hypotheses["alive"] / self.beams.penalty(length)
+        arrays = (hypotheses["done"], hypotheses["ended"], hypotheses["tokens"], cut)
         lists: list[Any] = [array.tolist() for array in arrays]
         for done, ended, tokens, alive in zip(*lists, strict=True):
             row = [

@@ -183,20 +183,20 @@ def _logs_in(name: str, run: Runner) -> tuple[Verdict, str]:
     return "failed", f"{reason}; try: ssh {name} true"
 
 
-def _versions(name: str, here: dict[str, str], run: Runner) -> tuple[Verdict, str]:
+def _versions(name: str, versions: dict[str, str], run: Runner) -> tuple[Verdict, str]:
     """Compare versions with the Python at the same path there, which `mlx.launch` starts."""
     done = run([*_ssh(name), f"'{sys.executable}' -c \"{ASK}\""])
     try:
         theirs = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
         return "failed", f"mlxt does not answer from {sys.executable} there"
-    differing = {key: theirs.get(key) for key in here if theirs.get(key) != here[key]}
+    differing = {key: theirs.get(key) for key in versions if theirs.get(key) != versions[key]}
     if differing:
         return (
             "failed",
-            f"{_listed(differing)} there, {_listed({k: here[k] for k in differing})} here",
+            f"{_listed(differing)} there, {_listed({k: versions[k] for k in differing})} here",
         )
-    return "ok", f"{_listed(here)}, {theirs.get('machine')}"
+    return "ok", f"{_listed(versions)}, {theirs.get('machine')}"
 
 
 def _listed(versions: dict[str, Any]) -> str:
@@ -207,10 +207,10 @@ def _ssh(name: str) -> list[str]:
     return ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", name]
 
 
-def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
+def _run(argv: list[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            words, capture_output=True, text=True, check=False, timeout=SSH_SECONDS
+            argv, capture_output=True, text=True, check=False, timeout=SSH_SECONDS
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(words, 255, "", f"no answer for {SSH_SECONDS} s")
+        return subprocess.CompletedProcess(argv, 255, "", f"no answer for {SSH_SECONDS} s")

@@ -97,18 +97,18 @@ class Sharded(mlx_optim.Optimizer):
         updated: dict[str, Any] = tree_unflatten([(name, new_leaves[name]) for name in leaves])
         return updated
 
-    def _exchange(self, new: dict[str, mx.array], wanted: dict[str, mx.array]) -> dict[str, Any]:
+    def _exchange(self, new: dict[str, mx.array], leaves: dict[str, mx.array]) -> dict[str, Any]:
         """All-gather the new arrays of all ranks, as flat rows of one length."""
-        order = [[name for name in wanted if name in shard] for shard in self.shards]
-        sizes = [sum(wanted[name].size for name in names) for names in order]
+        order = [[name for name in leaves if name in shard] for shard in self.shards]
+        sizes = [sum(leaves[name].size for name in names) for names in order]
         own_leaves = [new[name].reshape(-1) for name in order[self.ranks.rank]]
-        pad = mx.zeros(max(sizes) - sizes[self.ranks.rank], next(iter(wanted.values())).dtype)
+        pad = mx.zeros(max(sizes) - sizes[self.ranks.rank], next(iter(leaves.values())).dtype)
         rows = self.ranks.all_gather(mx.concatenate([*own_leaves, pad]))
         new_leaves = {}
         for row, names in enumerate(order):
             at = 0
             for name in names:
-                like = wanted[name]
+                like = leaves[name]
                 new_leaves[name] = rows[row, at : at + like.size].reshape(like.shape)
                 at += like.size
         return new_leaves

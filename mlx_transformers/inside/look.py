@@ -147,29 +147,33 @@ def look_into(reading: Reading) -> Look:
 
 
 def _layer(
-    reading: Reading, place: Place, seen: LayerTrace, depends: np.ndarray | None, logits: mx.array
+    reading: Reading,
+    place: Place,
+    recorded: LayerTrace,
+    depends: np.ndarray | None,
+    logits: mx.array,
 ) -> Layer:
     """The arrays of one layer."""
-    matrix_kind = seen.matrix()
+    matrix_kind = recorded.matrix()
     kind = "" if depends is None else "influence"
     if matrix_kind is not None:
         kind = matrix_kind
-    cross = seen.arrays.get("cross_attention")
-    output = seen.arrays["layer_output"]
+    cross = recorded.arrays.get("cross_attention")
+    output = recorded.arrays["layer_output"]
     last = place.tower == "decoder" or not reading.ahead
     names: Sequence[str] = place.sublayers
-    if len(names) != len(seen.added):
-        names = [f"term {i}" for i in range(1, len(seen.added) + 1)]
+    if len(names) != len(recorded.added):
+        names = [f"term {i}" for i in range(1, len(recorded.added) + 1)]
     return Layer(
         tower=place.tower,
         mixer=place.mixer,
         kind=kind,
-        weights=depends if matrix_kind is None else _row(seen.arrays[matrix_kind]),
+        weights=depends if matrix_kind is None else _row(recorded.arrays[matrix_kind]),
         cross=None if cross is None else _row(reading.in_order(cross)),
         stream=_lengths(output),
-        added={name: _lengths(term) for name, term in zip(names, seen.added, strict=True)},
-        experts=_row(seen.arrays.get("gates")),
-        routed=_row(seen.arrays.get("routed")),
+        added={name: _lengths(term) for name, term in zip(names, recorded.added, strict=True)},
+        experts=_row(recorded.arrays.get("gates")),
+        routed=_row(recorded.arrays.get("routed")),
         lens=lens(reading, output, logits) if last else None,
     )
 

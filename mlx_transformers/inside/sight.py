@@ -112,10 +112,10 @@ def _front(embed: PatchEmbedding) -> list[str]:
 
 
 def _layer(
-    model: VisionModel, mixer: str, seen: LayerTrace, grid: tuple[int, int], size: int
+    model: VisionModel, mixer: str, recorded: LayerTrace, grid: tuple[int, int], size: int
 ) -> SightLayer:
-    output = seen.arrays["layer_output"]
-    kind, weights = _weights(seen, output.shape[1])
+    output = recorded.arrays["layer_output"]
+    kind, weights = _weights(recorded, output.shape[1])
     classes, probability = None, None
     if "pool" in model and isinstance(model.pool, ClassifierModule):
         logits = model.pooled(model.norm(output), Context())[0].astype(mx.float32)
@@ -133,10 +133,10 @@ def _layer(
     )
 
 
-def _weights(seen: LayerTrace, count: int) -> tuple[str, np.ndarray | None]:
+def _weights(recorded: LayerTrace, count: int) -> tuple[str, np.ndarray | None]:
     """The matrix by which a layer's mixer weighs its values, over all vectors, and its kind."""
-    kind = seen.matrix()
-    if kind is None or (matrix := seen.arrays[kind][0]).shape[1:] != (count, count):
+    kind = recorded.matrix()
+    if kind is None or (matrix := recorded.arrays[kind][0]).shape[1:] != (count, count):
         return "", None
     return kind, np.array(matrix.astype(mx.float32))
 

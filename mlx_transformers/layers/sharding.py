@@ -58,9 +58,9 @@ def divide_evenly(key: str, count: int, n: int) -> int:
     return count // n
 
 
-def axis_of(whole: mx.array, part: mx.array) -> int | None:
+def axis_of(full: mx.array, part: mx.array) -> int | None:
     """The axis along which a shard is shorter than the whole array; None: it is the whole."""
-    sizes = zip(whole.shape, part.shape, strict=True)
+    sizes = zip(full.shape, part.shape, strict=True)
     return next((axis for axis, (all_, shard_size) in enumerate(sizes) if all_ != shard_size), None)
 
 

@@ -131,7 +131,7 @@ class LayerLosses:
         return last if layer is None else layer - 1
 
     def _related(
-        self, own: Collected, theirs: Collected, at: tuple[int, int], layout: Layout
+        self, student_side: Collected, teacher_side: Collected, at: tuple[int, int], layout: Layout
     ) -> mx.array:
         """The sum of the losses of all targets, `[B, T]`."""
         assert self.relations is not None
@@ -140,10 +140,12 @@ class LayerLosses:
         mask = Mask(layout.causal, None, layout.segments, layout.valid, prefix=layout.prefix)
         for name in self.relations.of:
             if name == "attention":
-                pair = _captured("scores", own, at[0], theirs, at[1])
+                pair = _captured("scores", student_side, at[0], teacher_side, at[1])
                 total = total + recomputed(attention_divergence, *pair)
                 continue
-            student, teacher = _captured(name, own, at[0], theirs, at[1], alike=heads is None)
+            student, teacher = _captured(
+                name, student_side, at[0], teacher_side, at[1], alike=heads is None
+            )
             for x in (student, teacher):
                 width = x.shape[1] * x.shape[3]
                 if heads is not None and width % heads:
@@ -180,7 +182,7 @@ def _pairs(n: int, m: int) -> list[tuple[int, int]]:
 
 
 def _captured(
-    name: str, own: Collected, i: int, theirs: Collected, j: int, alike: bool = True
+    name: str, student: Collected, i: int, teacher: Collected, j: int, alike: bool = True
 ) -> tuple[mx.array, mx.array]:
     """The arrays captured from layer i of the student and layer j of the teacher.
 
@@ -188,7 +190,7 @@ def _captured(
         RecipeError: one of them has none, or they have unlike numbers of heads.
     """
     arrays = []
-    for whose, collected, layer in (("model", own, i), ("teacher", theirs, j)):
+    for whose, collected, layer in (("model", student, i), ("teacher", teacher, j)):
         if f"{name}/{layer}" not in collected.captured:
             raise RecipeError(
                 f"Layer {layer + 1} of the {whose} has no softmax attention to capture "

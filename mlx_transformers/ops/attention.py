@@ -129,9 +129,9 @@ def attention_fused(
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=shape, sinks=sinks)
 
 
-def _added(bias: mx.array, seen: mx.array | None) -> mx.array:
+def _added(bias: mx.array, allowed: mx.array | None) -> mx.array:
     """The additive mask of a kernel: the bias, and `MASKED` where a key is not visible."""
-    return bias if seen is None else mx.where(seen, bias, MASKED[bias.dtype])
+    return bias if allowed is None else mx.where(allowed, bias, MASKED[bias.dtype])
 
 
 def attention_one(q: BHTK, k: BGSK, v: BGS_, *, scale: float, mask: Mask) -> BHT_:

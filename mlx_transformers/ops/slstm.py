@@ -84,7 +84,7 @@ def _advance(x: mx.array, weight: mx.array, state: ScalarMemory) -> ScalarMemory
     return ScalarMemory(mx.sigmoid(o) * c / n, c, n, m)
 
 
-def _where(chosen: mx.array, one: ScalarMemory, other: ScalarMemory) -> ScalarMemory:
+def _where(chosen: mx.array, a_state: ScalarMemory, b_state: ScalarMemory) -> ScalarMemory:
     """One state for the chosen rows, the other for the rest."""
-    pairs = zip(one, other, strict=True)
+    pairs = zip(a_state, b_state, strict=True)
     return ScalarMemory(*(mx.where(chosen[:, None], a, b) for a, b in pairs))

@@ -285,17 +285,17 @@ def _relative(name: str, by: Path, subject: str) -> Path:
     )
 
 
-def _near(given: Path, folders: Iterable[Path]) -> str:
-    """Suggest the recipe nearest to `given`, and list the recipes there are."""
+def _near(path: Path, folders: Iterable[Path]) -> str:
+    """Suggest the recipe nearest to `path`, and list the recipes there are."""
     names = {p.name for folder in folders for p in _recipes_in(folder)}
     if not names:
         return ""
-    match = nearest(given.stem, {name.removesuffix(".toml") for name in names})
-    hint = f" Did you mean '{match}.toml'?" if match and given.suffix else ""
-    hint = f" Did you mean '{match}'?" if match and not given.suffix else hint
+    match = nearest(path.stem, {name.removesuffix(".toml") for name in names})
+    hint = f" Did you mean '{match}.toml'?" if match and path.suffix else ""
+    hint = f" Did you mean '{match}'?" if match and not path.suffix else hint
     if len(names) <= LISTED:
         return f"{hint} There are: {', '.join(sorted(names))}."
-    nearest_ones = get_close_matches(given.stem, sorted(names), 5, cutoff=0.0)
+    nearest_ones = get_close_matches(path.stem, sorted(names), 5, cutoff=0.0)
     return (
         f"{hint} The nearest of {len(names)}: {', '.join(nearest_ones)}. "
         "`mlxt recipes` lists them all."

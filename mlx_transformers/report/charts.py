@@ -30,7 +30,7 @@ class Line:
 def lines(
     name: str,
     label: str,
-    found: Sequence[Line],
+    curves: Sequence[Line],
     *,
     x_label: str,
     legend: bool = False,
@@ -42,7 +42,7 @@ def lines(
     Args:
         name: unique in the page.
         label: description for screen readers.
-        found: the lines; lines without points are skipped.
+        curves: the lines; lines without points are skipped.
         x_label: label of the horizontal axis.
         legend: whether the plot has a legend; otherwise the page has one.
         from_zero: whether the vertical axis begins at 0.
@@ -53,7 +53,7 @@ def lines(
     """
     figure = new_figure()
     axes = new_axes(figure, legend=legend)
-    for line in found:
+    for line in curves:
         if not line.points:
             continue
         colour, dashes = series(line.colour)
@@ -64,7 +64,7 @@ def lines(
             low, high = zip(*line.band, strict=True)
             axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
     if from_zero:
-        highest = max((y for line in found for _, y in line.points), default=0.0)
+        highest = max((y for line in curves for _, y in line.points), default=0.0)
         axes.set_ylim(0, 1.08 * highest or 1.0)
     if log_x:
         axes.set_xscale("log", base=2)

@@ -206,8 +206,8 @@ def _plain(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _command(run: Run, named: bool) -> str:
-    title = f"<p>{escape(run.name)}</p>" if named else ""
+def _command(run: Run, with_name: bool) -> str:
+    title = f"<p>{escape(run.name)}</p>" if with_name else ""
     return title + page.text(run.environment.get("command") or "not kept", wrap=True)
 
 

@@ -49,20 +49,20 @@ def tracker_id(folder: Path, tracker: str) -> str:
     return new_id
 
 
-def _copied(own: dict[str, object], found: dict[str, object], origin: Path, name: str) -> bool:
+def _copied(place: dict[str, object], saved: dict[str, object], origin: Path, name: str) -> bool:
     """Whether the folder is another than that of the id, which lives on."""
-    if found.get("inode") == own["inode"] or found.get("folder") == own["folder"]:
+    if saved.get("inode") == place["inode"] or saved.get("folder") == place["folder"]:
         return False
-    if found.get("device") == own["device"]:
+    if saved.get("device") == place["device"]:
         return True
     original = _read(origin / name)
-    return original is not None and original.get("id") == found["id"]
+    return original is not None and original.get("id") == saved["id"]
 
 
-def _origin(found: dict[str, object]) -> Path | None:
+def _origin(saved: dict[str, object]) -> Path | None:
     """The folder in which an id was made, if the file names one."""
     try:
-        return Path(os.fsdecode(bytes.fromhex(str(found["folder"]))))
+        return Path(os.fsdecode(bytes.fromhex(str(saved["folder"]))))
     except (KeyError, ValueError):
         return None
 

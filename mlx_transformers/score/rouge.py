@@ -63,11 +63,11 @@ def words(text: str, stem: bool) -> list[str]:
     return [porter(word) if len(word) > 3 else word for word in tokens] if stem else tokens
 
 
-def _of(matches: int, written: int, wanted: int) -> Rouge:
+def _of(matches: int, written: int, in_reference: int) -> Rouge:
     """The score of so many matches; 0 where there is nothing to match."""
     if not matches:
         return Rouge(0.0, 0.0, 0.0)
-    precision, recall = matches / written, matches / wanted
+    precision, recall = matches / written, matches / in_reference
     return Rouge(precision, recall, 2 * precision * recall / (precision + recall))
 
 

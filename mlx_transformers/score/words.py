@@ -7,13 +7,13 @@ import numpy as np
 from .interval import Score, scored
 
 
-def edits(reference: Sequence[Hashable], found: Sequence[Hashable]) -> int:
+def edits(reference: Sequence[Hashable], written: Sequence[Hashable]) -> int:
     """Return the edit distance: the fewest substitutions, insertions and deletions (Levenshtein
     1966)."""
-    row = np.arange(len(found) + 1)
+    row = np.arange(len(written) + 1)
     for i, word in enumerate(reference, 1):
-        before, row = row, np.full(len(found) + 1, i)
-        for j, found_word in enumerate(found, 1):
+        before, row = row, np.full(len(written) + 1, i)
+        for j, found_word in enumerate(written, 1):
             row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (word != found_word))
     return int(row[-1])
 

@@ -159,17 +159,17 @@ class Window:
         return report
 
 
-def _mean(found: list[tuple[Any, float]], weight: float) -> float | list[float]:
+def _mean(values: list[tuple[Any, float]], weight: float) -> float | list[float]:
     """The mean of values and their weights, which sum to `weight`; of lists element by element."""
     if not weight:
         return float("nan")
-    if isinstance(found[0][0], list):
-        columns = zip(*(value for value, _ in found), strict=True)
-        weights = [w for _, w in found]
+    if isinstance(values[0][0], list):
+        columns = zip(*(value for value, _ in values), strict=True)
+        weights = [w for _, w in values]
         return [
             sum(v * w for v, w in zip(column, weights, strict=True)) / weight for column in columns
         ]
-    total: float = sum(value * w for value, w in found)
+    total: float = sum(value * w for value, w in values)
     return total / weight
 
 

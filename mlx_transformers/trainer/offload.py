@@ -171,7 +171,7 @@ class OffloadedStep(Step):
         self,
         index: int,
         old: Arrays,
-        own: Arrays,
+        arrays: Arrays,
         state: Arrays,
         scalars: Arrays,
         scale: mx.array,
@@ -184,7 +184,7 @@ class OffloadedStep(Step):
         """
         assign(self._live, tree_unflatten([*state.items(), *scalars.items()]))
         params, finite = tree_unflatten(list(old.items())), mx.isfinite(norm)
-        grads = tree_map(lambda g: g / scale, tree_unflatten(list(own.items())))
+        grads = tree_map(lambda g: g / scale, tree_unflatten(list(arrays.items())))
         grads, _ = self.config.clip.build(lambda tree: norm)(grads, params)
         new = flat(self.train_state.optimizer.apply_gradients(grads, params))
         live = flat(self._live)

@@ -92,9 +92,9 @@ def check_new(path: Path) -> None:
         raise RunError(f"There is no folder {path.parent} to write {path.name} into.")
 
 
-def write_json(found: Bench, path: Path) -> Path:
+def write_json(result: Bench, path: Path) -> Path:
     """Write all figures and the machine's facts."""
-    replace_text(path, json.dumps(asdict(found), indent=2) + "\n")
+    replace_text(path, json.dumps(asdict(result), indent=2) + "\n")
     return path
 
 

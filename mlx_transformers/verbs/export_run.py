@@ -284,28 +284,28 @@ def without_multi_token(parameters: dict[str, mx.array]) -> dict[str, mx.array]:
     return {name: array for name, array in parameters.items() if not name.startswith(MULTI_TOKEN)}
 
 
-def write_hf(found: Exportable, folder: Path) -> None:
+def write_hf(run: Exportable, folder: Path) -> None:
     """Write a folder that transformers opens."""
-    _write(folder, found.config, found.tensors(), found.tokenizer)
+    _write(folder, run.config, run.tensors(), run.tokenizer)
 
 
-def write_mlx_lm(found: Exportable, folder: Path) -> None:
+def write_mlx_lm(run: Exportable, folder: Path) -> None:
     """Write a folder that mlx-lm opens."""
-    view = FlatModel(found.table)
-    how = reading(found.family, view)
-    config = found.config | how.keys(view, found.config)
-    found = replace(found, parameters=without_multi_token(found.parameters))
-    tensors, packed = found.tensors(), found.packed_tensors()
+    view = FlatModel(run.table)
+    how = reading(run.family, view)
+    config = run.config | how.keys(view, run.config)
+    run = replace(run, parameters=without_multi_token(run.parameters))
+    tensors, packed = run.tensors(), run.packed_tensors()
     if packed:
         tensors = with_parts(tensors, packed)
         names = {name.removeprefix(how.rename): tensor for name, tensor in packed.items()}
         config["quantization"] = config["quantization_config"] = quantization_table(names)
     tensors = {name.removeprefix(how.rename): array for name, array in tensors.items()}
-    _write(folder, config, tensors, found.tokenizer, "mlx")
+    _write(folder, config, tensors, run.tokenizer, "mlx")
 
 
 def write_llama_cpp(
-    found: Exportable, path: Path, quantize: str | None = None, gelu_tanh: bool = False
+    run: Exportable, path: Path, quantize: str | None = None, gelu_tanh: bool = False
 ) -> None:
     """Write a file that llama.cpp opens, its matrices quantized on request.
 
@@ -314,22 +314,22 @@ def write_llama_cpp(
     Raises:
         ConvertError: llama.cpp lacks something of this model.
     """
-    family = as_gguf(HfConfig(found.config), gelu_tanh)
-    window = FlatModel(found.table).get("block.mixer.window")
-    _, architecture = architecture_for(HfConfig(found.config))
-    beyond = isinstance(window, int) and window < found.table["max_seq_len"]
+    family = as_gguf(HfConfig(run.config), gelu_tanh)
+    window = FlatModel(run.table).get("block.mixer.window")
+    _, architecture = architecture_for(HfConfig(run.config))
+    beyond = isinstance(window, int) and window < run.table["max_seq_len"]
     if beyond and not architecture.windows:
         raise ConvertError(
             f"llama.cpp has no sliding window for this family, so from token {window + 1} on it "
             f"would see what this model doesn't. With --context {window} the export ends there."
         )
-    if found.config["dtype"] == "bfloat16":
+    if run.config["dtype"] == "bfloat16":
         raise ConvertError(
             "A GGUF file is written in float32 or float16, not in bfloat16. --dtype float32 holds "
             "the same numbers exactly."
         )
-    tokenizer = write_metadata(found.tokenizer, found.table["vocab_size"])
-    write_gguf(path, found.config, found.tensors(family), tokenizer, quantize)
+    tokenizer = write_metadata(run.tokenizer, run.table["vocab_size"])
+    write_gguf(path, run.config, run.tensors(family), tokenizer, quantize)
 
 
 TARGETS: dict[str, Callable[[Exportable, Path], None]] = {

@@ -50,15 +50,16 @@ def gate(
     )
 
 
-def check_equal(found: Fidelity) -> None:
+def check_equal(difference: Fidelity) -> None:
     """Check that a model computes what its source does.
 
     Raises:
         RunError: it doesn't, which is a fault of this package or of the source's layers.
     """
-    if not abs(found.kl) <= EQUAL:
+    if not abs(difference.kl) <= EQUAL:
         raise RunError(
-            f"The result should equal its source and doesn't: {found.line()}. Nothing was written."
+            f"The result should equal its source and doesn't: {difference.line()}. Nothing was "
+            "written."
         )
 
 

@@ -142,9 +142,9 @@ def _is_harmful(row: Row) -> bool:
     return "goal" in row or str(row.get("type", "contrast")).startswith("contrast")
 
 
-def _answer(assistant: Assistant, asked: Sequence[Mapping[str, Any]], how: Safety) -> str:
+def _answer(assistant: Assistant, messages: Sequence[Mapping[str, Any]], how: Safety) -> str:
     form = assistant.format
-    request = Request(form.tokens(asked), how.max_tokens, Sampling(0.0), stop=tuple(form.stops))
+    request = Request(form.tokens(messages), how.max_tokens, Sampling(0.0), stop=tuple(form.stops))
     return "".join(piece.text for piece in assistant.stream(request))
 
 

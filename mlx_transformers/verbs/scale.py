@@ -139,9 +139,9 @@ def _candidate(base: Step, dim: int, steps: int) -> Candidate:
     return Candidate({"model.dim": str(dim), "train.steps": str(steps)}, step)
 
 
-def _cost(each: Candidate) -> float:
+def _cost(candidate: Candidate) -> float:
     """Parameters times training tokens of a run, before its vocabulary is known."""
-    return count(draft_model(each.step.recipe)).total * tokens_of(each.step)
+    return count(draft_model(candidate.step.recipe)).total * tokens_of(candidate.step)
 
 
 def tokens_of(step: Step) -> float:
@@ -157,7 +157,7 @@ def parameters(step: Step, run: RunFolder) -> float:
 
 
 def _trained(
-    each: Candidate,
+    candidate: Candidate,
     folder: Path,
     run: TrainFn,
     say: Callable[[str], None],
@@ -167,17 +167,19 @@ def _trained(
     Raises:
         RunError: it failed.
     """
-    if not train_point(each, (), VAL_LOSS, run, say):
+    if not train_point(candidate, (), VAL_LOSS, run, say):
         return None
-    if each.error:
-        raise RunError(f"{each.step.name} failed, and a law needs every run: {each.error}")
-    run_folder = RunFolder(folder / each.runs[0])
-    [loss] = each.values.values()
+    if candidate.error:
+        raise RunError(
+            f"{candidate.step.name} failed, and a law needs every run: {candidate.error}"
+        )
+    run_folder = RunFolder(folder / candidate.runs[0])
+    [loss] = candidate.values.values()
     speeds = [r["tokens_per_s"] for r in run_folder.records() if r.get("tokens_per_s")]
-    dim, steps = (int(value) for value in each.settings.values())
+    dim, steps = (int(value) for value in candidate.settings.values())
     speed = float(np.median(speeds)) if speeds else None
-    size = parameters(each.step, run_folder)
-    return Trained(run_folder.name, dim, steps, size, tokens_of(each.step), loss, speed)
+    size = parameters(candidate.step, run_folder)
+    return Trained(run_folder.name, dim, steps, size, tokens_of(candidate.step), loss, speed)
 
 
 def fitted(trained: Sequence[Trained], flops: Sequence[float] = ()) -> Scaling:

@@ -207,14 +207,14 @@ def give_up_message(why: str, status: Status | None) -> str:
     )
 
 
-def attempt(words: Sequence[str], place: Path) -> tuple[int, bool]:
+def attempt(argv: Sequence[str], place: Path) -> tuple[int, bool]:
     """Run one attempt in a child process; returns its exit code, and whether it was asked to stop.
 
     Ctrl-C on a terminal reaches both processes. Any other signal is passed on.
     """
     stop_requested = False
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, *words], env={**os.environ, STATUS_VARIABLE: str(place)}
+        [sys.executable, "-c", RUN, *argv], env={**os.environ, STATUS_VARIABLE: str(place)}
     )
 
     def pass_on(number: int, frame: FrameType | None) -> None:

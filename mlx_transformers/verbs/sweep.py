@@ -128,15 +128,15 @@ def sweep(
 
 
 def _train_all(
-    found: Sequence[Candidate],
+    points: Sequence[Candidate],
     seeds: Sequence[int],
     best: Best,
     run: TrainFn,
     say: Callable[[str], None],
 ) -> bool:
     """Train every point of a round; false if a signal stopped one."""
-    for place, point in enumerate(found, start=1):
-        say(f"Point {place} of {len(found)}: {point.step.name}")
+    for place, point in enumerate(points, start=1):
+        say(f"Point {place} of {len(points)}: {point.step.name}")
         if not train_point(point, seeds, best, run, say):
             return False
     return True
@@ -204,14 +204,14 @@ def _value(text: str, drawn: random.Random) -> str:
     return f"{math.exp(drawn.uniform(*map(math.log, ends))):.3g}"
 
 
-def check(found: Sequence[Candidate]) -> None:
+def check(points: Sequence[Candidate]) -> None:
     """Check every point's recipe and its memory before the first is trained.
 
     Raises:
         RecipeError: a point is no recipe that can be trained; names it.
         RunError: a point would not fit in memory; names it.
     """
-    for point in found:
+    for point in points:
         where = ", ".join(f"{key}={value}" for key, value in point.settings.items())
         try:
             check_new(point.step.recipe)
@@ -220,13 +220,13 @@ def check(found: Sequence[Candidate]) -> None:
             raise type(error)(f"{OPTION} {where}: {error}") from None
 
 
-def halved(base: Step, found: Sequence[Candidate], settings: Settings) -> list[int]:
+def halved(base: Step, points: Sequence[Candidate], settings: Settings) -> list[int]:
     """Return the steps of every round of successive halving.
 
     Raises:
         RecipeError: the shortest round would have no step, or steps are an axis.
     """
-    if any("train.steps" in point.settings for point in found):
+    if any("train.steps" in point.settings for point in points):
         raise RecipeError("Successive halving sets train.steps itself: sweep another key.")
     full = base.recipe.train.steps
     lengths = [full // settings.keep**back for back in range(settings.rounds - 1, -1, -1)]
@@ -237,50 +237,50 @@ def halved(base: Step, found: Sequence[Candidate], settings: Settings) -> list[i
     return lengths
 
 
-def _shortened(each: Candidate, steps: int) -> Candidate:
+def _shortened(point: Candidate, steps: int) -> Candidate:
     """The same point over so many steps, not trained yet."""
-    step = with_value(Step(each.step.name.partition("-steps-")[0], each.step.recipe),
+    step = with_value(Step(point.step.name.partition("-steps-")[0], point.step.recipe),
                       "train.steps", str(steps))  # fmt: skip
-    return Candidate(each.settings, step)
+    return Candidate(point.settings, step)
 
 
 def train_point(
-    each: Candidate,
+    point: Candidate,
     seeds: Sequence[int],
     best: Best,
     run: TrainFn,
     say: Callable[[str], None],
 ) -> bool:
     """Train a point's seeds; false if a signal stopped one. A failure is the point's error."""
-    for seed, step in seeded(each.step, seeds):
+    for seed, step in seeded(point.step, seeds):
         try:
             folder = run(step)
         except RunError as error:
             say(f"{step.name} failed: {error}")
-            each.error = str(error)
+            point.error = str(error)
             return True
         if folder is None:
             return False
-        each.values[seed] = float(last_evaluation(folder)[best.metric])
-        each.runs.append(folder.name)
+        point.values[seed] = float(last_evaluation(folder)[best.metric])
+        point.runs.append(folder.name)
     return True
 
 
-def _best(found: Sequence[Candidate], best: Best, n: int) -> list[Candidate]:
+def _best(points: Sequence[Candidate], best: Best, n: int) -> list[Candidate]:
     """The n best points that trained."""
     sign = 1 if best.direction == "min" else -1
     ranked = sorted(
-        (point for point in found if point.values and not point.error),
+        (point for point in points if point.values and not point.error),
         key=lambda point: sign * sum(point.values.values()) / len(point.values),
     )
-    return ranked[:n] or list(found[:1])
+    return ranked[:n] or list(points[:1])
 
 
-def _point(each: Candidate) -> Point:
-    if not each.values or each.error:
-        return Point(each.settings, each.values, None, None, each.runs, each.error)
-    mean = estimate(list(each.values.values()))
-    return Point(each.settings, each.values, mean.mean, mean.error, each.runs)
+def _point(point: Candidate) -> Point:
+    if not point.values or point.error:
+        return Point(point.settings, point.values, None, None, point.runs, point.error)
+    mean = estimate(list(point.values.values()))
+    return Point(point.settings, point.values, mean.mean, mean.error, point.runs)
 
 
 def _check_folder(folder: Path) -> None:

@@ -97,18 +97,18 @@ def _leaf(name: str, normed: bool) -> str | None:
 
 
 def _table(
-    own: Mapping[str, Any],
+    options: Mapping[str, Any],
     width: int,
     places: set[str],
     layers: list[int],
     where: str,
 ) -> dict[str, Any]:
-    name = str(own["non_linearity"]).lower()
+    name = str(options["non_linearity"]).lower()
     activation = ACTIVATIONS.get(name, THEIRS.get(name, ""))
     if not activation:
         raise ConvertError(f"{where}: non_linearity = '{name}' isn't built.")
-    before = own.get("residual_before_ln", True)
-    reads_sum = bool(own.get("original_ln_before"))
+    before = options.get("residual_before_ln", True)
+    reads_sum = bool(options.get("original_ln_before"))
     skip = "output" if before is True else "input" if not before else "sum"
     if before == "post_add" and not reads_sum:
         skip = "output"
@@ -117,15 +117,15 @@ def _table(
         "width": width,
         "after": [place for place in ("mixer", "ffn") if place in places],
         "activation": activation,
-        "norm_before": bool(own.get("ln_before")),
-        "gate": bool(own.get("use_gating")),
-        "dropout": float(own.get("dropout") or 0.0),
+        "norm_before": bool(options.get("ln_before")),
+        "gate": bool(options.get("use_gating")),
+        "dropout": float(options.get("dropout") or 0.0),
         "layers": layers,
     }
-    scaling = own.get("scaling", 1.0)
+    scaling = options.get("scaling", 1.0)
     table["scaling"] = float(scaling) if isinstance(scaling, int | float) else scaling
-    if own.get("ln_after"):
-        table["norm_after"] = "sum" if own.get("adapter_residual_before_ln") else "output"
-    if own.get("is_parallel"):
+    if options.get("ln_after"):
+        table["norm_after"] = "sum" if options.get("adapter_residual_before_ln") else "output"
+    if options.get("is_parallel"):
         return table | {"parallel": True}
     return table | {"reads": "sum" if reads_sum else "output", "skip": skip}

@@ -8,19 +8,20 @@ from ...core.errors import ConvertError
 from .layout import WEIGHT, Factors, Layout
 
 
-def stacked_factors(own: Mapping[int, Factors], shape: Sequence[int], where: str) -> Factors:
+def stacked_factors(updates: Mapping[int, Factors], shape: Sequence[int], where: str) -> Factors:
     """The update of a stack `[E, out, in]` from those of some of its experts; others have zeros.
 
     Raises:
         ConvertError: experts have ranks or scales of their own.
     """
-    first = next(iter(own.values()))
+    first = next(iter(updates.values()))
     if any(
-        update.a.shape != first.a.shape or update.scale != first.scale for update in own.values()
+        update.a.shape != first.a.shape or update.scale != first.scale
+        for update in updates.values()
     ):
         raise ConvertError(f"{where}: the experts of a layer have different ranks or scales.")
     zeros = (mx.zeros(first.a.shape), mx.zeros(first.b.shape))
-    pairs = [(own[e].a, own[e].b) if e in own else zeros for e in range(shape[0])]
+    pairs = [(updates[e].a, updates[e].b) if e in updates else zeros for e in range(shape[0])]
     return Factors(mx.stack([a for a, _ in pairs]), mx.stack([b for _, b in pairs]), first.scale)
 
 

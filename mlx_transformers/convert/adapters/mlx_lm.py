@@ -59,9 +59,9 @@ def open_mlx_lm(
 
 
 def _updates(
-    layout: Layout, module: str, own: Arrays, scale: float, where: str
+    layout: Layout, module: str, arrays: Arrays, scale: float, where: str
 ) -> dict[str, Factors]:
-    a, b = own["lora_a"], own["lora_b"]
+    a, b = arrays["lora_a"], arrays["lora_b"]
     if a.ndim == 3:
         names = expert_names(layout, module)
         move = layout.move(f"{names[0]}.weight", where)
@@ -76,7 +76,7 @@ def _updates(
     move = layout.move(f"{module}.weight", where)
     a, b = (b, a) if layout.is_table(move) else (a.T, b.T)
     factors = layout.factors(module, a, b, where)
-    norms = layout.vectors(module, own["m"], where) if "m" in own else {}
+    norms = layout.vectors(module, arrays["m"], where) if "m" in arrays else {}
     return {
         path: Factors(parts["a"], parts["b"], scale, norms.get(path))
         for path, parts in factors.items()

@@ -79,7 +79,7 @@ def with_trained(
     return Opened(table, weights | moved)
 
 
-def _trained_rows(folder: PeftFolder, named: Arrays) -> Arrays:
+def _trained_rows(folder: PeftFolder, tensors: Arrays) -> Arrays:
     """Take trained rows of tables out of the tensors, and return the tables with them.
 
     Raises:
@@ -87,14 +87,14 @@ def _trained_rows(folder: PeftFolder, named: Arrays) -> Arrays:
             doesn't have.
     """
     trained: Arrays = {}
-    for name in [name for name in named if name.endswith(TOKENS)]:
+    for name in [name for name in tensors if name.endswith(TOKENS)]:
         module = name.removesuffix(TOKENS).removesuffix(".token_adapter")
         tokens = folder.config.get("token_indices") or folder.config.get("trainable_token_indices")
         if isinstance(tokens, Mapping):
             tokens = next(
                 (indices for key, indices in tokens.items() if module.endswith(key)), None
             )
-        rows = named.pop(name).astype(mx.float32)
+        rows = tensors.pop(name).astype(mx.float32)
         if tokens is None or len(tokens) != len(rows):
             raise ConvertError(
                 f"{folder.where}: {name} has {len(rows)} rows, and the config names "
@@ -105,7 +105,7 @@ def _trained_rows(folder: PeftFolder, named: Arrays) -> Arrays:
         _check_tokens(tokens, len(table), folder.where)
         table[mx.array(tokens)] = rows
         trained[path] = table
-        named.pop(f"{module}.weight", None)  # the table before training
+        tensors.pop(f"{module}.weight", None)  # the table before training
     return trained
 
 

@@ -83,13 +83,13 @@ def move_of(layout: Layout, path: str) -> Move:
     return move
 
 
-def _joined(layout: Layout, move: Move, own: list[Factors | None]) -> Factors:
+def _joined(layout: Layout, move: Move, updates: list[Factors | None]) -> Factors:
     """The updates of layers that one module holds, as its update."""
-    present = [update for update in own if update is not None]
-    is_single = len(own) == 1
+    present = [update for update in updates if update is not None]
+    is_single = len(updates) == 1
     scale = present[0].scale if is_single else 1.0
     total, begin, parts = sum(update.a.shape[0] for update in present), 0, []
-    for name, update in zip(move.ours, own, strict=True):
+    for name, update in zip(move.ours, updates, strict=True):
         out = layout.shapes[name][0]
         if update is None:
             parts.append(mx.zeros((out, total)))
@@ -100,9 +100,11 @@ def _joined(layout: Layout, move: Move, own: list[Factors | None]) -> Factors:
         begin += rank
     b = move.via.save(parts)[0]
     norms = [
-        update.magnitude for update in own if update is not None and update.magnitude is not None
+        update.magnitude
+        for update in updates
+        if update is not None and update.magnitude is not None
     ]
-    if norms and len(norms) < len(own):
+    if norms and len(norms) < len(updates):
         raise ConvertError(
             f"{move.theirs[0]} packs several layers, of which some have a DoRA update. {FUSE}"
         )
@@ -199,11 +201,11 @@ def mlx_lm_low_rank(
     return Written(config, tensors)
 
 
-def _filled(own: Factors, rank: int, scale: float) -> tuple[mx.array, mx.array]:
+def _filled(update: Factors, rank: int, scale: float) -> tuple[mx.array, mx.array]:
     """Factors of the same update with another rank and another factor s."""
-    missing, stack = rank - own.a.shape[-2], [(0, 0)] * (own.a.ndim - 2)
-    a = mx.pad(own.a, [*stack, (0, missing), (0, 0)])
-    return a, mx.pad(own.b * (own.scale / scale), [*stack, (0, 0), (0, missing)])
+    missing, stack = rank - update.a.shape[-2], [(0, 0)] * (update.a.ndim - 2)
+    a = mx.pad(update.a, [*stack, (0, missing), (0, 0)])
+    return a, mx.pad(update.b * (update.scale / scale), [*stack, (0, 0), (0, missing)])
 
 
 def _switch_name(expert: str) -> str:

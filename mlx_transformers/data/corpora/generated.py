@@ -41,18 +41,18 @@ class GeneratedCorpus(RecordCorpus):
         self.settings = self.check(settings or {})
 
     @classmethod
-    def check(cls, given: Mapping[str, Any]) -> Settings:
-        """Return its settings with `given` in the place of defaults.
+    def check(cls, settings: Mapping[str, Any]) -> Settings:
+        """Return its settings with `settings` in the place of defaults.
 
         Raises:
             ValueError: a key that it doesn't have, or a value out of its range.
         """
         fields = cls.config.model_fields
-        for key in given:
+        for key in settings:
             if key not in fields:
                 raise ValueError(unknown(f"key of data.settings for '{cls.name}'", key, fields))
         try:
-            return cls.config(**given)
+            return cls.config(**settings)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(["data.settings", *map(str, first["loc"])])

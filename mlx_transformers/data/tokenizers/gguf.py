@@ -86,13 +86,13 @@ def write_metadata(tokenizer: Tokenizer, vocab_size: int) -> Metadata:
     return metadata | {KEY + "add_bos_token": False, KEY + "add_eos_token": False}
 
 
-def _fill(found: Metadata, vocab_size: int) -> None:
+def _fill(metadata: Metadata, vocab_size: int) -> None:
     """Append unused tokens: llama.cpp takes the size of the vocabulary from the list."""
-    lacking = range(len(found[KEY + "tokens"]), vocab_size)
-    found[KEY + "tokens"] += [f"[PAD{i}]" for i in lacking]
-    found[KEY + "token_type"] += [KINDS.index("unused") + 1 for _ in lacking]
-    if KEY + "scores" in found:
-        found[KEY + "scores"] += [0.0 for _ in lacking]
+    lacking = range(len(metadata[KEY + "tokens"]), vocab_size)
+    metadata[KEY + "tokens"] += [f"[PAD{i}]" for i in lacking]
+    metadata[KEY + "token_type"] += [KINDS.index("unused") + 1 for _ in lacking]
+    if KEY + "scores" in metadata:
+        metadata[KEY + "scores"] += [0.0 for _ in lacking]
 
 
 def _read_bpe(metadata: Mapping[str, Any]) -> Tokenizer:

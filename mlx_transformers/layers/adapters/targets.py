@@ -63,12 +63,12 @@ def matches(target: Target, pattern: str) -> bool:
 
 
 def select(
-    found: Sequence[Target], patterns: Sequence[str], layers: Sequence[int] | None, key: str
+    targets: Sequence[Target], patterns: Sequence[str], layers: Sequence[int] | None, key: str
 ) -> list[Target]:
     """The layers that patterns name, within the numbered layers; those outside of them stay.
 
     Args:
-        found: the candidates.
+        targets: the candidates.
         patterns: as in `matches`.
         layers: numbers of layers within their stack; None: all.
         key: the recipe's key of the patterns, for errors.
@@ -77,15 +77,15 @@ def select(
         RecipeError: a pattern or a number of a layer matches nothing; names the nearest.
     """
     for pattern in patterns:
-        if not any(matches(target, pattern) for target in found):
-            raise RecipeError(no_match(key, pattern, [target.path for target in found]))
-    numbers = {number for t in found if (number := layer_of(t.path)) is not None}
+        if not any(matches(target, pattern) for target in targets):
+            raise RecipeError(no_match(key, pattern, [target.path for target in targets]))
+    numbers = {number for t in targets if (number := layer_of(t.path)) is not None}
     if layers is not None and (beyond := sorted(set(layers) - numbers)):
         raise RecipeError(
             f"adapt.layers names layer {beyond[0]}, but the model has layers "
             f"{min(numbers, default=0)} to {max(numbers, default=0)}."
         )
-    chosen = [t for t in found if any(matches(t, pattern) for pattern in patterns)]
+    chosen = [t for t in targets if any(matches(t, pattern) for pattern in patterns)]
     return [t for t in chosen if layers is None or layer_of(t.path) in (None, *layers)]
 
 

@@ -237,10 +237,10 @@ class HeadsMixer(nn.Module):
         bias: mx.array | DistanceBias | None,
         ctx: Context,
         gate: mx.array | None = None,
-        shown: str = "attention",
+        observed_as: str = "attention",
     ) -> mx.array:
         """Attention with its heads merged, times `gate [B, T, H * K]`, projected to `[B, T, D]`; an
-        observer sees its weights as `shown`."""
+        observer sees its weights as `observed_as`."""
         dropped = self.dropout and ctx.key is not None
 
         def mix(values: mx.array, key: mx.array | None = None) -> mx.array:
@@ -257,8 +257,8 @@ class HeadsMixer(nn.Module):
                 key=key,
             )
 
-        ctx.collected.observe_weights(shown, mix, v)
-        if ctx.collected.requested and shown == "attention":
+        ctx.collected.observe_weights(observed_as, mix, v)
+        if ctx.collected.requested and observed_as == "attention":
             self._capture(q, k, v, mask, bias, ctx)
         y = mix(v, dropout_key(self.o, ctx.next_key()) if dropped else None)
         y = y.transpose(0, 2, 1, 3).flatten(-2)

@@ -112,7 +112,7 @@ class AttentionFreeMixer(nn.Module):
         v: mx.array,
         queries: mx.array,
         keys: mx.array,
-        seen: mx.array,
+        allowed: mx.array,
     ) -> mx.array:
         """Means of values `[B, H, S, K]` at positions `keys`, for tokens at positions `queries`."""
         distance = queries[:, None] - keys
@@ -121,7 +121,7 @@ class AttentionFreeMixer(nn.Module):
             widest = self.bias.shape[1] // 2
             table = self.bias.astype(mx.float32)[:, mx.clip(distance + widest, 0, 2 * widest)]
             bias = mx.where(mx.abs(distance) <= widest, table, 0.0)
-        mean = attention_free(k.astype(mx.float32), v.astype(mx.float32), bias, seen)
+        mean = attention_free(k.astype(mx.float32), v.astype(mx.float32), bias, allowed)
         return self._gated(x, mean.transpose(0, 2, 1, 3).flatten(-2))
 
     def _simple(self, x: mx.array, state: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:

@@ -106,7 +106,7 @@ class BigBirdMixer(EncodingMixer):
         return unblocked(mx.concatenate([first, between, last], axis=2), length)
 
     def _inner(
-        self, ctx: Context, here: Tokens, q: mx.array, k: mx.array, v: mx.array
+        self, ctx: Context, query_blocks: Tokens, q: mx.array, k: mx.array, v: mx.array
     ) -> list[KeySet]:
         """The key sets of all blocks but the first and last: window, global and random."""
         n, size = q.shape[2], self.config.block
@@ -123,14 +123,14 @@ class BigBirdMixer(EncodingMixer):
         def not_global(_: mx.array, key: mx.array) -> mx.array:
             return (key >= size) & (key < (n - 1) * size)
 
-        queries = here.arranged(inner)
+        queries = query_blocks.arranged(inner)
         sets = [
-            (window, queries.mask_to(here.arranged(window), causal=False, rule=not_global)),
-            (ends, queries.mask_to(here.arranged(ends), causal=False)),
+            (window, queries.mask_to(query_blocks.arranged(window), causal=False, rule=not_global)),
+            (ends, queries.mask_to(query_blocks.arranged(ends), causal=False)),
         ]
         if self.config.n_random:
             random = partial(read_blocks, at=self._random(n, ctx))
-            sets.append((random, queries.mask_to(here.arranged(random), causal=False)))
+            sets.append((random, queries.mask_to(query_blocks.arranged(random), causal=False)))
         return [self._set(ctx, inner(q), arrange(k), arrange(v), mask) for arrange, mask in sets]
 
     def _random(self, n: int, ctx: Context) -> np.ndarray:

@@ -65,4 +65,4 @@ class CrossAttentionMixer(HeadsMixer):
         q = self._heads(self.q(x), "q_norm")
         k, v = cache["k"].astype(q.dtype), cache["v"].astype(q.dtype)
         mask = Mask(causal=False, valid=ctx.memory_valid)
-        return self._attend(q, k, v, mask, None, ctx, shown="cross_attention")
+        return self._attend(q, k, v, mask, None, ctx, observed_as="cross_attention")

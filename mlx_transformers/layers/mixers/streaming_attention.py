@@ -143,11 +143,11 @@ class StreamingMixer(SparseHeadsMixer):
         sinks = self.sinks[:, None, None] if "sinks" in self else None
         return self._merge(union(sets, sinks).astype(x.dtype)), after
 
-    def _of_cache(self, here: Tokens, cache: State, q: mx.array, rule: Rule) -> KeySet:
+    def _of_cache(self, queries: Tokens, cache: State, q: mx.array, rule: Rule) -> KeySet:
         """Attention over the slots of a cache whose tokens `rule` lets the queries see."""
         keys, values = (self._for_heads(cache[name].astype(q.dtype)) for name in "kv")
         cached = Tokens(cache["pos"][:, None, :, None])
-        mask = here.mask_to(cached, causal=True, rule=rule)
+        mask = queries.mask_to(cached, causal=True, rule=rule)
         return self._set(Context(), q, keys, values, mask)
 
     def _write(self, state: State, new: Arrays, index: mx.array) -> State:
