@@ -18,6 +18,10 @@ CURES = {
     errno.ENOTDIR: f"A file stands where a folder is needed. {PLACES}.",
     errno.ENOSPC: f"Make room, or choose another disk. {PLACES}. What was saved before is whole.",
     errno.EDQUOT: f"Make room, or choose another disk. {PLACES}. What was saved before is whole.",
+    errno.EFBIG: "A limit on the size of files is in force: `ulimit -f` shows it, raise it.",
+    errno.EIO: "The disk can't be read or written there: check it, or choose another.",
+    errno.EISDIR: "A folder stands where a file is needed: move it away.",
+    errno.ELOOP: "A link there leads back to itself: remove it.",
     errno.EMFILE: "Allow more open files: ulimit -n 4096.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
 }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .completion import recipe_names, set_keys
+from .failures import INTERRUPTED
 from .options import Runs, Seeds, Sets, seed_list
 from .preparing import watch
 from .terminal import print_table
@@ -69,7 +70,7 @@ def ladder(
 
     rung_or_list = recipe[0] if len(recipe) == 1 else recipe
     with watch() as screen:
-        folder, rungs = climb(
+        folder, rungs, complete = climb(
             rung_or_list,
             set or [],
             first=first,
@@ -81,13 +82,15 @@ def ladder(
             progress=screen,
         )
     if not rungs:
-        raise typer.Exit(1)
+        raise typer.Exit(INTERRUPTED)
     titles = table.titles(rungs)
     print_table(titles, table.cells(rungs), right=range(1, len(titles)))
     for sentence in table.verdicts(rungs):
         print(sentence)
     files = [*table.write(folder, rungs), *_plot(folder, rungs), *_compared(folder, rungs)]
     print("Written: " + ", ".join(map(str, files)))
+    if not complete:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _compared(folder: Path, rungs: "list[Rung]") -> list[Path]:

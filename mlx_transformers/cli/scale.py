@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .failures import INTERRUPTED
 from .options import Recipe, Runs, Sets
 from .preparing import watch
 from .terminal import print_table
@@ -82,7 +83,7 @@ def scale(
             progress=screen,
         )
     if law is None:
-        raise typer.Exit(1)
+        raise typer.Exit(INTERRUPTED)
     print_table(TITLES, law.rows(), right=(1, 2, 3, 4))
     for sentence in law.sentences():
         print(sentence)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from .completion import set_keys
+from .failures import INTERRUPTED
 from .options import Recipe, Runs, Sets, seed_list
 from .preparing import watch
 from .terminal import print_table
@@ -82,7 +83,7 @@ def sweep(
             progress=screen,
         )
     if result is None:
-        raise typer.Exit(1)
+        raise typer.Exit(INTERRUPTED)
     titles = result.titles()
     print_table(titles, result.rows(), right=range(len(titles) - 2, len(titles)))
     print(result.verdict())

@@ -39,10 +39,11 @@ BITS_PER_BYTE = Best("val_bpb", "min")
 
 
 class Ladder(NamedTuple):
-    """A finished ladder: the folder of its runs, and its rungs."""
+    """A ladder: the folder of its runs, its finished rungs, and whether these are all."""
 
     folder: Path
     rungs: list[Rung]
+    complete: bool = True
 
 
 def climb(
@@ -103,7 +104,7 @@ def climb(
         rung, before = _measure(step.name, trained, best, before)
         rungs.append(rung)
         mx.clear_cache()
-    return Ladder(folder, rungs)
+    return Ladder(folder, rungs, len(rungs) == len(steps))
 
 
 class TrainedRung(NamedTuple):

@@ -1,5 +1,7 @@
 """What a user can get wrong: one sentence with the cure, exit code 1, and nothing left behind."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,22 @@ def test_what_needs_a_package_that_is_missing_says_how_to_install_it(
 def test_the_end_of_memory_is_told_with_the_cure(said: str) -> None:
     assert "Set train.microbatch" in (failures.refused(RuntimeError(said)) or "")
     assert failures.refused(RuntimeError("a mistake of ours")) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EISDIR, "A folder stands"),
+        (errno.ELOOP, "A link there"),
+        (errno.ENOSPC, "Make room"),
+    ],
+)
+def test_an_error_of_the_system_names_the_file_and_its_cure(number: int, cure: str) -> None:
+    said = failures.refused(OSError(number, os.strerror(number), "runs/a/log.jsonl"))
+    assert said is not None
+    assert said.startswith(f"The system refuses runs/a/log.jsonl: {os.strerror(number)}.")
+    assert cure in said
 
 
 def refused(outcome, named: str, cure: str = "") -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from mlx_transformers.core.errors import RecipeError, RunError
 from mlx_transformers.core.loss import Best
 from mlx_transformers.report.table import Rung, markdown, read, verdicts
 from mlx_transformers.runs.folder import RunFolder
-from mlx_transformers.verbs import ladder
+from mlx_transformers.verbs import ladder, scale, sweep
 from mlx_transformers.verbs.tuning import parse_tuning, tuned
 
 from .conftest import Mlxt
@@ -137,6 +138,27 @@ def test_a_ladder_stays_in_its_folder_and_writes_over_nothing(mlxt: Mlxt, home: 
     notes.write_text("mine")
     assert "which no ladder wrote" in mlxt("ladder", "tiny.toml", "--name", "notes").err
     assert notes.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "stopped", "command"),
+    [
+        (ladder, "climb", ladder.Ladder(Path("x"), [], False), ("ladder", "tiny.toml")),
+        (sweep, "sweep", (Path("x"), None), ("sweep", "tiny.toml", "--over", "train.seed=1,2")),
+        (
+            scale,
+            "scale",
+            (Path("x"), None),
+            ("scale", "tiny.toml", "--widths", "8,16", "--steps", "1,2"),
+        ),
+    ],
+)
+def test_runs_that_a_signal_stops_are_no_success(
+    mlxt: Mlxt, monkeypatch: pytest.MonkeyPatch, module: Any, function: str, stopped: Any,
+    command: tuple[str, ...],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, function, lambda *_, **__: stopped)
+    assert mlxt(*command).code == 130
 
 
 def test_every_rung_takes_the_best_of_the_same_values(mlxt: Mlxt, home: Path) -> None:
