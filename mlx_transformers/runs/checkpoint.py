@@ -138,7 +138,7 @@ def newest(folder: Path) -> Path | None:
 
 def best(folder: Path) -> Path | None:
     """The checkpoint that `best` points at, or None."""
-    return _pointed(folder, "best")
+    return pointed(folder, "best")
 
 
 def _best_known_to(checkpoint: Path) -> Path | None:
@@ -178,7 +178,7 @@ def prune(folder: Path, keep: int) -> list[Path]:
     if keep < 1:
         raise ValueError(f"At least one checkpoint is kept, not {keep}.")
     intact = [path for path in checkpoints(folder) if is_intact(path)]
-    protected = {*intact[-keep:], _pointed(folder, "last"), best(folder)}
+    protected = {*intact[-keep:], pointed(folder, "last"), best(folder)}
     removed = [path for path in intact if path not in protected]
     for path in removed:
         # Out of sight in one step: a kill half way must not leave half a checkpoint.
@@ -210,10 +210,10 @@ def recover(folder: Path) -> None:
     last = newest(folder)
     if last is None:
         return
-    if _pointed(folder, "last") != last:
+    if pointed(folder, "last") != last:
         mark(folder, "last", last)
-    best_known, pointed = _best_known_to(last), best(folder)
-    if best_known is not None and best_known != pointed and (best_known == last or pointed is None):
+    best_known, current = _best_known_to(last), best(folder)
+    if best_known is not None and best_known != current and (best_known == last or current is None):
         mark(folder, "best", best_known)
 
 
@@ -265,18 +265,19 @@ def _next_order(folder: Path) -> int:
     return max(orders) + 1
 
 
-def _pointed(folder: Path, pointer: Pointer) -> Path | None:
+def pointed(folder: Path, pointer: Pointer) -> Path | None:
+    """The checkpoint that a pointer names, or None where it names none."""
     try:
         path = folder / (folder / pointer).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        return path if path.is_dir() and path != folder else None
+    except (OSError, UnicodeDecodeError):  # a name that is too long, among others
         return None
-    return path if path.is_dir() and path != folder else None
 
 
 def _resolve(path: Path) -> Path:
     """The folder that a path names, directly or through a pointer file."""
     if path.name in ("last", "best") and path.is_file():
-        target = _pointed(path.parent, "last" if path.name == "last" else "best")
+        target = pointed(path.parent, "last" if path.name == "last" else "best")
         if target is None:
             raise CheckpointError(f"{path} points at no checkpoint. {_alternative(path)}")
         return target

@@ -20,7 +20,7 @@ from typing import Any
 from ..core.errors import FormatError, RunError, nearest
 from ..core.parse import LINE, parse_json, read_records
 from ..core.paths import expanded, plain_name, shown
-from .checkpoint import best, newest
+from .checkpoint import best, newest, pointed
 from .durable import partial_of, replace_text, writing
 
 RUNS = Path("runs")
@@ -275,9 +275,10 @@ def named_checkpoint(path: Path) -> tuple[RunFolder, Path] | None:
     path = expanded(path)
     if path.parent.name != "checkpoints" or not path.exists():
         return None
-    pointer = path.name in ("last", "best") and path.is_file()
-    target = path.parent / path.read_text(encoding="utf-8").strip() if pointer else path
-    return RunFolder(path.parent.parent), target
+    target = None
+    if path.is_file() and path.name in ("last", "best"):
+        target = pointed(path.parent, "last" if path.name == "last" else "best")
+    return RunFolder(path.parent.parent), target or path
 
 
 def find_checkpoint(run: str | Path | None = None, root: Path = RUNS) -> tuple[RunFolder, Path]:

@@ -261,7 +261,7 @@ def _write_recipe(
                 file.write(text)
             say(f"Recipe: {path}, written for this model and this data. Change it as you like.")
             return path
-        if path.is_file() and path.read_text("utf-8") == text:
+        if path.is_file() and path.read_bytes() == text.encode():
             say(f"Recipe: {path}, as it was written before.")
             return path
     raise RunError(f"There are 1,000 recipes called {stem} already: remove some.")

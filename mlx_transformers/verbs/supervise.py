@@ -125,7 +125,8 @@ def run_supervised(run: Callable[[], None]) -> None:
 def last_saved(run: Path) -> str | None:
     """Name of a run's newest checkpoint, or None."""
     pointer = run / "checkpoints" / "last"
-    return pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+    name = pointer.read_text(encoding="utf-8", errors="replace") if pointer.is_file() else ""
+    return name.strip() or None
 
 
 def smaller(rows: int) -> int:

@@ -15,6 +15,7 @@ import pytest
 from mlx_transformers.core.errors import CheckpointError
 from mlx_transformers.runs import checkpoint as ck
 from mlx_transformers.runs import durable
+from mlx_transformers.runs.folder import named_checkpoint
 from mlx_transformers.runs.manifest import MANIFEST
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +176,22 @@ def test_pointers_name_the_last_and_the_best(tmp_path):
     assert ck.best(tmp_path) is None
     with pytest.raises(CheckpointError, match=r"points at no checkpoint.*step-000040"):
         ck.load(tmp_path / "best")
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"x" * 5000, b"\0", b"", b"step-000099"])
+def test_a_damaged_pointer_names_no_checkpoint_and_is_put_right_by_a_resumed_run(tmp_path, name):
+    folder = tmp_path / "checkpoints"
+    ck.save(folder, 20, trees(), {"best_loss": 1.0, "best_step": 20}, best=True)
+    for pointer in ("last", "best"):
+        (folder / pointer).write_bytes(name)
+    named = named_checkpoint(folder / "best")
+    assert named is not None
+    with pytest.raises(CheckpointError, match=r"points at no checkpoint.*step-000020"):
+        ck.load(named[1])
+    assert ck.best(folder) is None
+    ck.recover(folder)
+    assert ck.best(folder) == folder / "step-000020"
+    assert (folder / "last").read_text() == "step-000020\n"
 
 
 def test_an_empty_or_absent_folder_has_no_checkpoints(tmp_path):
