@@ -1,7 +1,7 @@
 """Sparse patterns of keys in blocks: windows, local blocks, factorised sets, first tokens.
 
 Every function returns the attention of queries `[B, H, T, K]` over one set of keys. `attend` is the
-softmax over a set of arranged arrays, `(q, k, v, seen) -> KeySet`, with the scale, bias and dropout
+softmax over a set of arranged arrays, `(q, k, v, mask) -> KeySet`, with the scale, bias and dropout
 of the caller; `tokens` are the facts of the rows.
 """
 
@@ -221,7 +221,7 @@ class Factorised:
         order = np.argsort(np.arange(n_heads) % self.verts, kind="stable")  # heads as found
         back = mx.array(np.argsort(order))
         together = (mx.concatenate(list(arrays), axis=1) for arrays in zip(*parts, strict=True))
-        return KeySet(*(mx.take(arrays, back, axis=1) for arrays in together))
+        return KeySet(*(mx.take(array, back, axis=1) for array in together))
 
 
 def first_tokens(
