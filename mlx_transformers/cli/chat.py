@@ -12,7 +12,7 @@ from ..core.errors import MlxtError, RunError
 from ..core.terminal import is_terminal
 from .failures import report
 from .generate_options import MaxTokens, MinP, Penalty, Seed, Temp, TopK, TopP, Window
-from .options import Run, Sets, user_path
+from .options import Run, ToolSets, user_path
 
 if TYPE_CHECKING:
     from ..chat.assistant import Request
@@ -68,7 +68,7 @@ def chat(
     repetition_penalty: Penalty = 1.0,
     repetition_window: Window = None,
     seed: Seed = 0,
-    set: Sets = None,
+    set: ToolSets = None,
 ) -> None:
     """Talk with a run in the terminal, or in the browser (--web).
 

@@ -53,3 +53,8 @@ def set_keys(ctx: typer.Context, incomplete: str) -> list[str]:
         except MlxtError:
             continue
     return [f"{key}=" for key in sorted(set(keys)) if key.startswith(incomplete)]
+
+
+def tool_keys(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Keys of the table [tools]."""
+    return [key for key in set_keys(ctx, incomplete) if key.startswith("tools.")]

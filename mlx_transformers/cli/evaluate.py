@@ -24,6 +24,7 @@ from .evaluate_options import (
     Pool,
     Questions,
     Seed,
+    Sets,
     Shots,
     Shuffles,
     Similarities,
@@ -34,7 +35,7 @@ from .evaluate_options import (
     choose_mode,
 )
 from .few_shot import FORM, few_shot, shot_list, tool_use, unescaped
-from .options import AsJson, Run, Sets
+from .options import AsJson, Run
 from .preparing import watch
 from .terminal import print_table
 from .word_lists import word_list

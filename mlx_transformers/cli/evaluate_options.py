@@ -7,6 +7,7 @@ import typer
 
 from ..core.errors import RunError
 from ..core.task import MEASURED
+from .completion import set_keys
 from .few_shot import form_option, seed_option
 from .options import user_path
 
@@ -19,9 +20,20 @@ Batches = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Batches to measure on, spread evenly.",
+        help="Batches to measure on, spread evenly, for the loss or --task.",
         metavar="N",
         show_default="the whole split",
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change a key of the recipe for the loss or --task, or of its [tools] for --tools; "
+        "repeatable.",
+        metavar="KEY=VALUE",
+        show_default=False,
+        autocompletion=set_keys,
     ),
 ]
 Task = Annotated[
@@ -39,6 +51,7 @@ BeamCount = Annotated[
         rich_help_panel=TASK,
         min=1,
         help="Beams of beam search, in tasks whose model generates text.",
+        metavar="N",
         show_default="1, greedy decoding",
     ),
 ]

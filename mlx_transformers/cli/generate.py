@@ -15,7 +15,7 @@ from ..core.errors import RunError, reason
 from ..core.terminal import is_terminal
 from .drafting import drafted
 from .failures import INTERRUPTED
-from .generate_alignment import check_file, plotted
+from .generate_alignment import check_file, check_source, plotted
 from .generate_image import default_prompt, drawn, with_image
 from .generate_options import (
     AlignmentFile,
@@ -43,13 +43,13 @@ from .generate_options import (
     SpecialTokens,
     Stop,
     Temp,
+    ToolSets,
     TopK,
     TopP,
     Window,
     WithTools,
 )
 from .generate_tools import checked, generate_with_tools
-from .options import Sets
 
 MAX = 256
 """Default of --max-tokens."""
@@ -84,7 +84,7 @@ def generate(
     alignment: AlignmentFile = None,
     batch_size: Rows = 32,
     tools: WithTools = False,
-    set: Sets = None,
+    set: ToolSets = None,
     as_json: AsJson = False,
 ) -> None:
     """Continue prompts with a trained run, translate or summarize a source, or draw a picture.
@@ -132,7 +132,7 @@ def _loaded(run: str | None, alignment: Path | None, n_texts: int) -> tuple[tupl
     """The model and the tokenizer of a run; and both as an artist, if the model draws.
 
     Raises:
-        RunError: there is no such run, or the alignment of so many texts can't be plotted.
+        RunError: there is no such run, or there is no one alignment to plot.
     """
     from ..assembly.saved import load
     from ..verbs.drawing import load_artist
@@ -140,6 +140,7 @@ def _loaded(run: str | None, alignment: Path | None, n_texts: int) -> tuple[tupl
     check_file(alignment, n_texts)
     with _waiting("Loading the run ..."):
         loaded = load(run)
+        check_source(alignment, loaded[0])
         return loaded, load_artist(run, loaded)
 
 

@@ -15,6 +15,14 @@ def check_file(file: Path | None, n_texts: int) -> None:
     check_new(file, "--alignment", (".svg", ".png"))
 
 
+def check_source(file: Path | None, model: Any) -> None:
+    """Refuse a picture for a model without a source."""
+    from ..verbs.search import reads_source
+
+    if file is not None and not reads_source(model):
+        raise RunError("--alignment is for encoder-decoders, which have a source: leave it out.")
+
+
 def check_new(file: Path, option: str, suffixes: tuple[str, ...]) -> None:
     """Refuse a file to be written that has another suffix, exists already, or is in no folder."""
     if file.suffix not in suffixes:

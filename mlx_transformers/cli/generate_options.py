@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from .completion import run_names
+from .completion import run_names, tool_keys
 from .options import user_path
 
 READING = "How the prompt is read"
 SAMPLING = "Sampling"
-SEARCH = "Search, and encoder-decoders"
+SEARCH = "Beam search and encoder-decoders"
 SPEED = "Speed and memory"
+TOOLS = "Tools"
 
 PromptTexts = Annotated[
     list[str] | None,
@@ -201,7 +202,11 @@ DraftRun = Annotated[
 DraftTokens = Annotated[
     int | None,
     typer.Option(
-        rich_help_panel=SPEED, help="Tokens that --draft proposes at once.", metavar="N", min=1
+        rich_help_panel=SPEED,
+        help="Tokens that --draft proposes at once.",
+        metavar="N",
+        min=1,
+        show_default="4",
     ),
 ]
 DraftLayers = Annotated[
@@ -247,8 +252,19 @@ WithTools = Annotated[
     bool,
     typer.Option(
         "--tools",
-        rich_help_panel=READING,
+        rich_help_panel=TOOLS,
         help="Treat each prompt as a user's message, and let the model call the tools of the "
         "recipe's [tools]; --set tools.calculator=true adds one.",
+    ),
+]
+ToolSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        rich_help_panel=TOOLS,
+        metavar="KEY=VALUE",
+        help="Change a key of the recipe's [tools], with --tools; repeatable.",
+        show_default=False,
+        autocompletion=tool_keys,
     ),
 ]

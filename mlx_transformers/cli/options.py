@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .completion import recipe_names, resumable, run_names, set_keys
+from .completion import recipe_names, resumable, run_names, set_keys, tool_keys
 
 Recipe = Annotated[
     str,
@@ -24,6 +24,16 @@ Sets = Annotated[
         help="Change one key of the recipe, as in --set train.steps=200; repeatable.",
         show_default=False,
         autocompletion=set_keys,
+    ),
+]
+ToolSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the recipe's [tools], as in --set tools.calculator=true; repeatable.",
+        show_default=False,
+        autocompletion=tool_keys,
     ),
 ]
 Steps = Annotated[

@@ -6,7 +6,7 @@ import typer
 
 from ..core.errors import RunError
 from .chat import Template
-from .options import Run, Sets
+from .options import Run, ToolSets
 
 Port = Annotated[
     int, typer.Option(help="The port; 0 takes a free one.", metavar="P", min=0, max=65535)
@@ -36,7 +36,7 @@ def serve(
     max_tokens: Tokens = 2048,
     waiting: Waiting = 16,
     max_body: BodySize = 1024,
-    set: Sets = None,
+    set: ToolSets = None,
 ) -> None:
     """Serve a run over HTTP to OpenAI's clients.
 

@@ -49,6 +49,8 @@ def complete(mlxt: Mlxt, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         ("profile tiny --sweep train.shard", ["train.shard_optimizer="]),
         ("train tinny --set data.cor", ["data.corpus="]),
         ("train tiny --set train.steps=1", []),
+        ("generate --tools --set tools.c", ["tools.calculator="]),
+        ("generate --tools --set train.st", []),
     ],
 )
 def test_a_word_is_completed(

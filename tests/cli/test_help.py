@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from mlx_transformers.cli.main import app
+from mlx_transformers.decode.speculative import LENGTH
 
 
 def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -17,6 +18,11 @@ def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
         inner = getattr(command, "commands", {})
         found += [((*words, name), below) for name, below in inner.items()]
         yield words, command
+
+
+def test_the_default_of_draft_tokens_is_that_of_the_decoder() -> None:
+    options = {p.name: p for words, c in commands() if words == ("generate",) for p in c.params}
+    assert options["draft_tokens"].show_default == str(LENGTH)
 
 
 def test_help_texts_keep_every_word() -> None:

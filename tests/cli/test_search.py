@@ -100,6 +100,14 @@ def test_the_verb_draws_an_alignment_once(place: Path, tmp_path: Path, mlxt: Mlx
     assert picture.read_bytes() == drawn
 
 
+def test_a_decoder_has_no_alignment_to_draw(mlxt: Mlxt, home: Path) -> None:
+    assert mlxt("train", "tiny").code == 0
+    for more in ((), ("--beams", "2")):
+        done = mlxt("generate", "--prompt", "a", "--alignment", "a.png", *more)
+        assert done.code == 1
+        assert "which have a source: leave it out" in " ".join(done.err.split())
+
+
 def test_an_encoder_writes_nothing(place: Path) -> None:
     loaded = (SimpleNamespace(tasks=frozenset({"encode"})), object())
     with pytest.raises(RunError, match="is an encoder"):
