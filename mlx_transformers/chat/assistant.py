@@ -88,7 +88,9 @@ class Assistant:
         """
         if self._format is None:
             raise RunError(
-                "This run has no chat template: give one with --template (a Jinja file, or chatml)."
+                "This run has no chat template. mlxt chat and mlxt serve take one with --template "
+                "(a Jinja file, or chatml); for other commands, fine-tune the run on conversations "
+                "with data.batch.kind = 'chat' and data.batch.template = 'chatml'."
             )
         return self._format
 

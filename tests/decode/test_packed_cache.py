@@ -65,7 +65,9 @@ def test_what_can_not_be_packed_is_refused(tmp_path: Path) -> None:
         CachePacking(3)
     with pytest.raises(RunError, match="no groups of 48"):
         CachePacking(8, 48)
-    with pytest.raises(RunError, match="keys of width 8, which groups of 64 don't divide"):
+    with pytest.raises(RunError, match=r"8 features, no multiple .* 64: leave out --kv-bits\.$"):
         Engine(narrow, packing=CachePacking(8)).start([[1]])
+    with pytest.raises(RunError, match=r"leave out --kv-bits, or give --kv-group-size 32\.$"):
+        Engine(model(tmp_path, *WIDE), packing=CachePacking(8)).start([[1]])
     with pytest.raises(RunError, match=r"Layer 0 has no KV cache .* 'retention'"):
         Engine(recurrent, packing=CachePacking(8)).start([[1]])

@@ -42,14 +42,14 @@ def packed_cache(state: State, how: Packing) -> State:
         RunError: a group doesn't divide the width of a key or a value.
     """
     cache: State = {"pos": state["pos"]}
-    for name, kind in (("k", "keys"), ("v", "values")):
+    for name, kind in (("k", "Keys"), ("v", "Values")):
         width = state[name].shape[-1]
         if width % how.group_size:
             able = [size for size in GROUPS if width % size == 0]
-            cure = f"take groups of {' or '.join(map(str, able))}" if able else "leave them plain"
+            other = f", or give --kv-group-size {' or '.join(map(str, able))}" if able else ""
             raise RunError(
-                f"The KV cache has {kind} of width {width}, which groups of {how.group_size} don't "
-                f"divide: {cure}."
+                f"{kind} in the KV cache have {width} features, no multiple of the group size "
+                f"{how.group_size}: leave out --kv-bits{other}."
             )
         parts = mx.quantize(state[name], how.group_size, how.bits)
         cache |= dict(zip(_names(name), parts, strict=True))
