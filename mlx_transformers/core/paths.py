@@ -67,12 +67,16 @@ def remove_tree(folder: Path) -> None:
             shutil.rmtree(folder)
 
 
-def files_below(folder: Path) -> Iterator[os.stat_result]:
-    """The status of every file below a folder; those that vanish meanwhile are left out."""
+def files_below(folder: Path, *, follow_links: bool = False) -> Iterator[os.stat_result]:
+    """The status of every file below a folder; those that vanish meanwhile are left out.
+
+    A link counts as itself, or with `follow_links` as the file that it leads to, if there is one.
+    Linked folders aren't walked.
+    """
     for above, _, names in os.walk(folder):
         for name in names:
-            with suppress(FileNotFoundError):
-                yield os.stat(os.path.join(above, name), follow_symlinks=False)
+            with suppress(OSError):  # a link to itself, too, leads to no file
+                yield os.stat(os.path.join(above, name), follow_symlinks=follow_links)
 
 
 def expanded(path: str | Path) -> Path:

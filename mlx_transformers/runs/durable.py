@@ -10,12 +10,15 @@ from ..core.sync import sync, sync_handle
 
 
 def partial_of(path: Path) -> Path:
-    """The temporary name under which `replace_text` writes."""
-    return path.with_name(f".{path.name}.partial")
+    """The temporary name under which `replace_text` writes, beside the file that a link leads to."""
+    file = Path(os.path.realpath(path))
+    return file.with_name(f".{file.name}.partial")
 
 
 def replace_text(path: Path, text: str) -> None:
     """Replace a small file atomically: it holds the old text or the new, never a part.
+
+    A link stays, and the file that it leads to is replaced.
 
     Raises:
         OSError: it can't be written; the old file is as it was.
@@ -26,11 +29,11 @@ def replace_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             sync_handle(file.fileno())
-        os.replace(partial, path)
+        os.replace(partial, os.path.realpath(path))
     except OSError:
         partial.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    sync(partial.parent)
 
 
 @contextlib.contextmanager

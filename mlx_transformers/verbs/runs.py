@@ -57,7 +57,7 @@ def usage(root: Path = RUNS) -> list[Usage]:
         return []
     found = []
     for place in ("*/recipe.toml", "*/*/recipe.toml"):
-        for path in glob(place, root_dir=root):
+        for path in glob(place, root_dir=root, include_hidden=True):
             if REMOVING not in path:
                 with suppress(FileNotFoundError):  # removed meanwhile
                     found.append(_usage(RunFolder((root / path).parent), root))
@@ -119,7 +119,7 @@ def _named(names: Sequence[str], root: Path) -> list[RunFolder]:
 def _usage(folder: RunFolder, root: Path) -> Usage:
     records = folder.records()
     losses = [r["val_loss"] for r in records if r.get("val_loss") is not None]
-    files = list(files_below(folder.path))
+    files = list(files_below(folder.path, follow_links=True))
     changed = max((file.st_mtime for file in files), default=folder.path.stat().st_mtime)
     return Usage(
         name=folder.path.relative_to(root).as_posix(),

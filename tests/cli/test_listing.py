@@ -71,6 +71,16 @@ def test_runs_are_listed_with_what_they_are_and_take(mlxt: Mlxt, trained: Path) 
         assert "training now" in mlxt("runs").out
 
 
+def test_a_hidden_run_and_linked_weights_are_counted(mlxt: Mlxt, trained: Path) -> None:
+    before = {row["name"]: row["bytes"] for row in json.loads(mlxt("runs", "--json").out)}
+    weights = next((trained / "b").rglob("model.safetensors"))
+    elsewhere = trained.parent / "elsewhere.safetensors"
+    weights.symlink_to(weights.rename(elsewhere))
+    (trained / "b").rename(trained / ".b")
+    after = {row["name"]: row["bytes"] for row in json.loads(mlxt("runs", "--json").out)}
+    assert after == {"a": before["a"], ".b": before["b"]}
+
+
 def test_pruning_keeps_the_newest_and_the_best(mlxt: Mlxt, trained: Path) -> None:
     run = RunFolder(trained / "a")
     best, newest = run.best(), run.newest()

@@ -67,3 +67,20 @@ def test_sizes_are_those_of_all_files_but_vanished_ones(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "a")
     assert not list(walk)
     assert not list(files_below(tmp_path / "a"))
+
+
+def test_a_link_counts_as_itself_or_as_the_file_that_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "weights").write_bytes(b"x" * 999)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, target in (
+        ("linked", "../target/weights"),
+        ("below", "../target"),
+        ("gone", "nowhere"),
+        ("loop", "loop"),
+    ):
+        (folder / name).symlink_to(target)
+    assert [file.st_size for file in files_below(folder, follow_links=True)] == [999]
+    own = [file.st_size for file in files_below(folder)]
+    assert sorted(own) == [len("loop"), len("nowhere"), len("../target/weights")]

@@ -66,6 +66,18 @@ def test_a_page_begins_with_a_sentence_and_the_samples(make_run: MakeRun) -> Non
     assert places == sorted(places)
 
 
+def test_a_report_behind_a_link_is_replaced_and_the_link_stays(make_run: MakeRun) -> None:
+    run = make_run("first")
+    page, link = run.parent / "page.html", run / "linked.html"
+    report([run], page)
+    page.write_text(page.read_text() + "old")
+    link.symlink_to(page)
+    report([run], link)
+    assert link.is_symlink()
+    assert not page.read_text().endswith("old")
+    assert not [*run.glob(".*partial"), *run.parent.glob(".*partial")]
+
+
 def test_training_and_validation_share_their_axes(make_run: MakeRun) -> None:
     text = report([make_run("first")]).read_text()
     svg = re.search(r'<svg[^>]*aria-label="Loss, training and validation.*?</svg>', text, re.DOTALL)
