@@ -33,7 +33,7 @@ from mlx_transformers.verbs.questions.question import (
     prompt,
     read_questions,
 )
-from mlx_transformers.verbs.questions.think import Thinking, compute_curve
+from mlx_transformers.verbs.questions.think import Thinking, compute_curve, thought_of
 
 SUMS = [Question(f"{a}+{a}?", str(2 * a), (), f"{a} twice.") for a in range(8)]
 COLOURS = [Question(f"Colour of {w}?", c, ("red", "blue")) for w, c in
@@ -344,3 +344,18 @@ def test_examples_of_a_row_are_those_of_its_prompt(monkeypatch, tmp_path):
     assert seen == [row["text"][:-1]]
     with pytest.raises(RunError, match="more than the 5"):
         found.accuracy(questions, 6)
+
+
+@pytest.mark.parametrize(
+    ("chain", "thought"),
+    [
+        ("3+4=7 0+9=9 The answer is 97.", "3+4=7 0+9=9"),
+        ("3+4=7 0+9=9 The ans", "3+4=7 0+9=9"),
+        ("3+4=7 0+9=9 T", "3+4=7 0+9=9"),
+        ("3+4=7 0+", "3+4=7 0+"),
+        ("a SOFT", "a SOFT"),
+        ("The", ""),
+    ],
+)
+def test_a_thought_ends_before_its_answer_even_where_that_is_cut(chain: str, thought: str) -> None:
+    assert thought_of(chain) == thought

@@ -181,7 +181,7 @@ def _budget(
             model, tokenizer, texts, stop=STOPS, max_tokens=budget, sampling=Sampling(0.0)
         )
         chains = [row[0].text for row in found]
-    thoughts = [text.partition(ANSWER_PHRASE)[0].rstrip(" ") for text in chains]
+    thoughts = [thought_of(text) for text in chains]
     forced = [
         f"{text}{thought}{' ' if thought and not thought.endswith(chr(10)) else ''}{ANSWER_PHRASE}"
         for text, thought in zip(texts, thoughts, strict=True)
@@ -200,6 +200,16 @@ def _budget(
         for thought, row in zip(thoughts, found, strict=True)
     ]
     return Point("budget", budget, float(np.mean(spent)), _score(right))
+
+
+def thought_of(chain: str) -> str:
+    """Return a chain of thought without its answer, or the beginning of one where it was cut."""
+    thought = chain.partition(ANSWER_PHRASE)[0]
+    for n in range(len(ANSWER_PHRASE), 0, -1):
+        before = thought.removesuffix(ANSWER_PHRASE[:n])
+        if before != thought and (not before or before[-1].isspace()):
+            return before.rstrip(" ")
+    return thought.rstrip(" ")
 
 
 def _prompt_of(question: Question, how: Thinking) -> str:
