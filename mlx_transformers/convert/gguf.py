@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from ..core.errors import ConvertError
 from .config import ACTIVATIONS, HfConfig
-from .family import Family, Table
+from .family import Family, Table, readable
 from .gguf_architecture import Architecture
 from .gguf_architectures import ARCHITECTURES
 from .gguf_file import read_file
@@ -26,6 +26,19 @@ from .packed import PackedTensor
 from .reference import defaults_of
 
 Metadata = dict[str, Any]
+
+REQUIRED = (
+    *("embedding_length", "block_count", "attention.head_count", "attention.kv_lora_rank"),
+    *("ssm.conv_kernel", "ssm.state_size", "ssm.time_step_rank", "ssm.group_count"),
+)
+"""Sizes that llama.cpp asks for in every architecture that has them."""
+SIZES = (
+    *REQUIRED,
+    *("context_length", "vocab_size", "attention.head_count_kv", "attention.q_lora_rank"),
+    *("rope.dimension_count", "expert_group_count", "expert_group_used_count"),
+)
+"""Sizes that are whole numbers of at least 1 where a file has them."""
+GROUPS = ("expert_group_count", "expert_group_used_count")
 
 
 def architecture_for(config: HfConfig) -> tuple[str, Architecture]:
@@ -171,17 +184,26 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
     """Return the config.json of the metadata.
 
     Raises:
-        ConvertError: another architecture, or an option that isn't built.
+        ConvertError: another architecture, an option that isn't built, or a value of another type
+            or size than the key has.
     """
     arch = architecture_of(metadata, where)
-    name = metadata["general.architecture"]
-    prefix = f"{name}."
+    with readable(HfConfig({}, where), metadata["general.architecture"]):
+        return _config(arch, metadata, tied, where)
+
+
+def _config(arch: Architecture, metadata: Mapping[str, Any], tied: bool, where: str) -> Table:
+    prefix = f"{metadata['general.architecture']}."
     own = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
-    found: Table = {arch.keys[key]: own.pop(key) for key in list(own) if key in arch.keys}
+    if own.get(GROUPS[0]) in (0, 1):  # llama.cpp has groups of experts from two on
+        own = {key: value for key, value in own.items() if key not in GROUPS}
+    _check_values(arch, own, where, prefix)
+    read = {arch.keys[key]: key for key in own if key in arch.keys}
+    found: Table = {ours: own.pop(key) for ours, key in read.items()}
     if arch.positions is not None:
-        found |= arch.positions.read(own, found, f"{where} sets {name}")
+        found |= arch.positions.read(own, found, f"{where} sets {prefix.removesuffix('.')}")
     for key, constant in arch.constants.items():
-        value = constant(HfConfig(found)) if callable(constant) else constant
+        value = constant(HfConfig(found, where)) if callable(constant) else constant
         given = own.get(key, value)
         if given == value or (key in own and _near(given, value)):
             own.pop(key, None)
@@ -210,8 +232,35 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
     if ACTIVATIONS.get(default, default) != has:
         config[key] = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == has)
     for key, fixed in arch.fixed.items():
-        config[key] = fixed(HfConfig(config)) if callable(fixed) else fixed
+        value = fixed(HfConfig(config, where)) if callable(fixed) else fixed
+        given = found[key] if key in read else value
+        if (given or None) != (value or None) and not _near(given, value):
+            raise ConvertError(
+                f"{where} sets {prefix}{read[key]} = {given}, and {value} alone is built for a "
+                f"{kind} in GGUF files."
+            )
+        config[key] = value
     return config
+
+
+def _check_values(arch: Architecture, own: Metadata, where: str, prefix: str) -> None:
+    """Refuse text where numbers are, and sizes that are absent or below 1.
+
+    Raises:
+        ConvertError: names the key.
+    """
+    for key in arch.keys:
+        value = own.get(key)
+        if isinstance(value, str):
+            raise ConvertError(f"{where}: {prefix}{key} = {value!r} is text, not a number.")
+        if value is None and key in REQUIRED:
+            raise ConvertError(f"{where} lacks {prefix}{key}, which has no default.")
+        if value is None or key not in SIZES:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConvertError(
+                f"{where}: {prefix}{key} = {value} has to be a whole number of at least 1."
+            )
 
 
 def metadata_of(config: Table) -> Metadata:

@@ -9,8 +9,10 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..core.errors import ConvertError
 from .config import HfConfig
 from .families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3, LATENT_EPS
+from .family import readable
 from .gguf_architecture import Architecture
 from .gguf_keys import EXPERTS, KEYS
 from .gguf_positions import LatentRotary
@@ -65,14 +67,29 @@ def latent_weights(config: HfConfig) -> list[Row]:
 
 
 def split_latents(config: HfConfig, tensors: dict[str, mx.array], packed: dict[str, Any]) -> None:
-    """Bring the one matrix of keys and values of an older "deepseek2" into the newer layout."""
-    for name in [name for name in tensors if name.endswith(".attn_kv_b.weight")]:
-        heads = config.get("num_attention_heads")
+    """Bring the one matrix of keys and values of an older "deepseek2" into the newer layout.
+
+    Raises:
+        ConvertError: a matrix of another shape; names it.
+    """
+    names = [name for name in tensors if name.endswith(".attn_kv_b.weight")]
+    if not names:
+        return
+    with readable(config, config.model_type):
+        heads, rank = config.get("num_attention_heads"), config.get("kv_lora_rank")
         widths = (config.get("qk_nope_head_dim"), config.get("v_head_dim"))
-        parts = Absorbed(heads, widths).save([tensors.pop(name)])
-        packed.pop(name, None)
-        for letter, part in zip("kv", parts, strict=True):
-            tensors[name.replace("_kv_b", f"_{letter}_b")] = part
+        expected = (heads * sum(widths), rank)
+        for name in names:
+            if (shape := tensors[name].shape) != expected:
+                raise ConvertError(
+                    f"{config.where}: {name} has the shape {list(shape)}, which has to be "
+                    f"{list(expected)} for {heads} heads with keys of {widths[0]} features without "
+                    f"the rotated ones, values of {widths[1]} and a latent of {rank}."
+                )
+            parts = Absorbed(heads, widths).save([tensors.pop(name)])
+            packed.pop(name, None)
+            for letter, part in zip("kv", parts, strict=True):
+                tensors[name.replace("_kv_b", f"_{letter}_b")] = part
 
 
 LATENTS = {

@@ -112,6 +112,12 @@ class LatentRotary:
         for name, wanted in expected.items():
             if own.pop(f"attention.{name}", wanted) != wanted:
                 raise ConvertError(f"{where}.attention.{name}, which is not {wanted}.")
+        for name, width, least in (("key", key, turned + 1), ("value", value, 1)):
+            if width < least:
+                raise ConvertError(
+                    f"{where}.attention.{name}_length{'_mla' if absorbed else ''} = {width}, which "
+                    f"has to be at least {least}."
+                )
         widths = {
             "num_key_value_heads": heads,
             "qk_nope_head_dim": key - turned,

@@ -8,7 +8,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.gguf import config_of
+from mlx_transformers.convert.gguf_latents import split_latents
 from mlx_transformers.convert.gguf_scans import MinusExp
 from mlx_transformers.core.errors import ConvertError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
@@ -98,23 +100,91 @@ def test_what_llama_cpp_lacks_is_refused_by_name(
         exported(tmp_path, name, **changes)
 
 
+DEEPSEEK: dict[str, Any] = {
+    "embedding_length": 32,
+    "block_count": 2,
+    "attention.head_count": 4,
+    "attention.kv_lora_rank": 16,
+    "attention.key_length_mla": 12,
+    "attention.value_length_mla": 8,
+    "attention.layer_norm_rms_epsilon": 1e-6,
+    "rope.dimension_count": 4,
+    "expert_count": 4,
+    "expert_gating_func": 2,
+}
+SCAN: dict[str, Any] = {
+    "embedding_length": 32,
+    "block_count": 2,
+    "attention.layer_norm_rms_epsilon": 1e-5,
+    "ssm.conv_kernel": 4,
+    "ssm.inner_size": 64,
+    "ssm.state_size": 8,
+    "ssm.time_step_rank": 4,
+    "ssm.group_count": 2,
+}
+KEYS = {"deepseek2": DEEPSEEK, "mamba2": SCAN}
+
+
+def metadata(name: str, **changes: Any) -> dict[str, Any]:
+    """The metadata of an architecture, without keys whose change is None."""
+    keys = {key: value for key, value in {**KEYS[name], **changes}.items() if value is not None}
+    return {f"{name}.{key}": value for key, value in keys.items()} | {"general.architecture": name}
+
+
 def test_a_file_of_deepseek_without_keys_of_groups_has_none() -> None:
-    metadata: dict[str, Any] = {
-        "embedding_length": 32,
-        "block_count": 2,
-        "attention.head_count": 4,
-        "attention.kv_lora_rank": 16,
-        "attention.key_length_mla": 12,
-        "attention.value_length_mla": 8,
-        "attention.layer_norm_rms_epsilon": 1e-6,
-        "rope.dimension_count": 4,
-        "expert_count": 4,
-        "expert_gating_func": 2,
-    }
-    metadata = {f"deepseek2.{key}": value for key, value in metadata.items()}
-    config = config_of(metadata | {"general.architecture": "deepseek2"}, tied=False)
+    config = config_of(metadata("deepseek2"), tied=False)
     assert config["model_type"] == "deepseek_v3"
     assert (config["n_group"], config["topk_group"], config["norm_topk_prob"]) == (1, 1, False)
-    metadata["deepseek2.expert_gating_func"] = 1
-    config = config_of(metadata | {"general.architecture": "deepseek2"}, tied=False)
+    config = config_of(metadata("deepseek2", expert_gating_func=1), tied=False)
     assert config["model_type"] == "deepseek_v2"
+
+
+@pytest.mark.parametrize("scores", [1, 2])
+@pytest.mark.parametrize("count", [0, 1])
+def test_llama_cpp_has_groups_of_experts_from_two_on(count: int, scores: int) -> None:
+    groups = {"expert_group_count": count, "expert_group_used_count": count}
+    without = metadata("deepseek2", expert_gating_func=scores)
+    given = metadata("deepseek2", expert_gating_func=scores, **groups)
+    assert config_of(given, tied=False) == config_of(without, tied=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        ("deepseek2", "attention.layer_norm_rms_epsilon", 1e-5, "= 1e-05, and 1e-06 alone is"),
+        ("deepseek2", "attention.layer_norm_rms_epsilon", "x", "= 'x' is text"),
+        ("deepseek2", "attention.head_count", 0, "= 0 has to be a whole number of at least 1"),
+        ("deepseek2", "attention.head_count", None, "which has no default"),
+        ("deepseek2", "attention.key_length_mla", 4, "= 4, which has to be at least 5"),
+        ("deepseek2", "expert_group_count", -1, "= -1 has to be a whole number"),
+        ("mamba2", "ssm.time_step_rank", 0, "= 0 has to be a whole number of at least 1"),
+        ("mamba2", "ssm.time_step_rank", None, "which has no default"),
+        ("mamba2", "embedding_length", "x", "= 'x' is text"),
+    ],
+)
+def test_a_value_that_the_architecture_cannot_have_is_named_by_its_key(
+    name: str, key: str, value: Any, message: str
+) -> None:
+    config_of(metadata(name), tied=False)
+    with pytest.raises(ConvertError) as error:
+        config_of(metadata(name, **{key: value}), tied=False)
+    assert f"{name}.{key}" in str(error.value)
+    assert message in str(error.value)
+
+
+def test_an_absent_width_of_heads_is_a_sentence() -> None:
+    with pytest.raises(ConvertError, match="can't be read as a config of deepseek2"):
+        config_of(metadata("deepseek2", **{"rope.dimension_count": None}), tied=False)
+
+
+@pytest.mark.parametrize("shape", [(5,), (7, 5), (64, 15)])
+def test_keys_and_values_of_another_shape_are_refused_by_name(shape: tuple[int, ...]) -> None:
+    config = HfConfig(config_of(metadata("deepseek2"), tied=False))
+    fine = {"blk.0.attn_kv_b.weight": mx.zeros((4 * (8 + 8), 16))}
+    split_latents(config, fine, {})
+    assert {name: array.shape for name, array in fine.items()} == {
+        "blk.0.attn_k_b.weight": (4, 16, 8),
+        "blk.0.attn_v_b.weight": (4, 8, 16),
+    }
+    with pytest.raises(ConvertError, match=r"blk.0.attn_kv_b.weight has the shape .*\[64, 16\]"):
+        split_latents(config, {"blk.0.attn_kv_b.weight": mx.zeros(shape)}, {})
