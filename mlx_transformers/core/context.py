@@ -144,6 +144,13 @@ class Recording:
 
 
 @dataclass
+class Draws:
+    """Whether a forward pass draws random numbers; its layers and inner passes share one record."""
+
+    any: bool = False
+
+
+@dataclass
 class Collected:
     """Side outputs of the layers of a forward pass.
 
@@ -161,6 +168,7 @@ class Collected:
         captured: the arrays, by `name/layer`, with their gradients.
         carried: state of a recurrent model before the first token, replaced by that after the
             last; None starts from zeros and saves no state.
+        draws: whether the pass has drawn random numbers.
     """
 
     aux: dict[str, mx.array] = field(default_factory=dict)
@@ -172,6 +180,7 @@ class Collected:
     requested: Collection[str] = ()
     captured: dict[str, mx.array] = field(default_factory=dict)
     carried: Any = None
+    draws: Draws = field(default_factory=Draws)
 
     def add_aux(self, name: str, value: mx.array) -> None:
         """Add an auxiliary loss (a scalar per token) to those of other layers under `name`."""
@@ -275,16 +284,35 @@ class Context:
         return self.key is not None
 
     def next_key(self) -> mx.array:
-        """Split off a fresh PRNG key; the sequence of keys depends only on the first `key`."""
-        if self.key is None:
+        """Split off a fresh PRNG key to draw with, and record in `collected.draws` that it was.
+
+        The sequence of keys depends only on the first `key`.
+        """
+        key = self.split_key()
+        if key is None:
             raise RuntimeError("This pass has no PRNG key: it is an evaluation pass.")
+        self.collected.draws.any = True
+        return key
+
+    def split_key(self) -> mx.array | None:
+        """Split off a key for the context of a layer or of an inner pass, which may draw with it or
+        not; None in evaluation."""
+        if self.key is None:
+            return None
         keys = mx.random.split(self.key)
         self.key = keys[0]
         return keys[1]
 
-    def split_key(self) -> mx.array | None:
-        """Split off a key for a second forward pass; None in evaluation."""
-        return None if self.key is None else self.next_key()
+    def inner(
+        self,
+        layout: Layout = Layout(),
+        cursor: Cursor = Cursor(),
+        position: Positions = NO_POSITIONS,
+    ) -> "Context":
+        """The context of an inner pass with facts of its own: a key split off, the same record of
+        draws, and nothing else of this one."""
+        key, collected = self.split_key(), Collected(draws=self.collected.draws)
+        return Context(layout, cursor, position=position, key=key, collected=collected)
 
     def dropout(self, x: mx.array, rate: float) -> mx.array:
         """Inverted dropout (Srivastava et al. 2014, section 10) with this pass's key.

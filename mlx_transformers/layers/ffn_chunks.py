@@ -28,6 +28,6 @@ def in_chunks(ffn: Any, x: BTD, size: int, ctx: Context) -> BTD:
 
     again = recompute([ffn], run)
     parts = unstack(mx.pad(x, [(0, 0), (0, -T % size), (0, 0)]).reshape(B, -1, size, D))
-    keys = [() if ctx.key is None else (ctx.next_key(),) for _ in parts]
-    done = [again(part, *key) for part, key in zip(parts, keys, strict=True)]
+    keys = [ctx.split_key() for _ in parts]
+    done = [again(y, *([] if key is None else [key])) for y, key in zip(parts, keys, strict=True)]
     return mx.concatenate(done, axis=1)[:, :T]

@@ -155,7 +155,7 @@ class RecurrenceModule(nn.Module):
         for i, (block, state) in enumerate(zip(self.blocks, states, strict=True)):
             if i:
                 x = self.between(x, ctx)
-            key = ctx.next_key() if ctx.key is not None else None
+            key = ctx.split_key()
             x, new = self._run(i, block, x, state, key, ctx)
             after.append(new)
         return x, after

@@ -125,6 +125,6 @@ class ClipModel(Model):
 
     def __call__(self, tokens: mx.array, ctx: Context | None, pixels: mx.array) -> mx.array:
         ctx = ctx or Context()
-        image_ctx = Context(key=ctx.split_key())
+        image_ctx = ctx.inner()
         texts = self.pooled(self.features(self.embedded({"tokens": tokens}, ctx), ctx), ctx)
         return self.logits(self.encode_image(pixels, image_ctx), texts)

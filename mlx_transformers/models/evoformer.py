@@ -161,7 +161,8 @@ class EvoformerStack(nn.Module):
             ) -> tuple[mx.array, mx.array]:
                 return block(m, z, mask, pair_mask, replace(ctx, key=key))
 
-            key = None if ctx.key is None else mx.stop_gradient(ctx.next_key())
+            key = ctx.split_key()
+            key = None if key is None else mx.stop_gradient(key)
             m, z = (recompute([block], run) if i in self.recomputed else run)(m, z, key)
             ctx.collected.add_layer(m.flatten(1, 2))
         return m, z

@@ -263,7 +263,7 @@ class Stack(nn.Module):
         earlier = self._embedded(x)
 
         def run(i: int, x: mx.array) -> mx.array:
-            key = ctx.next_key() if ctx.key is not None else None
+            key = ctx.split_key()
             x = ctx.collected.observe("layer_input", x)
             x, updated, side_outputs = self._run(i, layers[i], x, earlier, key, ctx)
             earlier.update(updated)

@@ -113,7 +113,7 @@ class VlmModel(Decodable):
                 f"{len(flat)} pictures can't be shared out to {rows} rows: give every row as many, "
                 "with empty ones where a row has fewer."
             )
-        image_ctx = Context(key=ctx.split_key())
+        image_ctx = ctx.inner()
         image_ctx.collected.layers = []
         x = self.vision.embedded({"pixels": flat}, image_ctx)
         self.vision.stack(x, image_ctx)

@@ -84,7 +84,7 @@ class ClipObjective:
 
 def vectors(model: TwoTowers, batch: Arrays, ctx: Context) -> tuple[mx.array, mx.array]:
     """The vectors `[B, W]` of the pictures and of the texts of a batch."""
-    pictures = model.encode_image(batch["pixels"], Context(key=ctx.split_key()))
+    pictures = model.encode_image(batch["pixels"], ctx.inner())
     text_ctx = replace(ctx, layout=replace(ctx.layout, valid=batch["valid"]), key=ctx.split_key())
     x = model.features(model.embedded({"tokens": batch["tokens"]}, text_ctx), text_ctx)
     return pictures, model.pooled(x, text_ctx)

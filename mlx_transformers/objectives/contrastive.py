@@ -72,8 +72,8 @@ class ContrastiveObjective:
 
 
 def _vectors(model: PoolingModel, tokens: mx.array, valid: mx.array, ctx: Context) -> mx.array:
-    key = ctx.next_key() if ctx.training else None
-    text_ctx = replace(ctx, layout=replace(ctx.layout, causal=False, valid=valid), key=key)
+    layout = replace(ctx.layout, causal=False, valid=valid)
+    text_ctx = replace(ctx, layout=layout, key=ctx.split_key())
     x = model.embedded({"tokens": tokens}, text_ctx)
     return model.pooled(model.features(x, text_ctx), text_ctx)
 

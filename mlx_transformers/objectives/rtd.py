@@ -65,7 +65,7 @@ class RtdObjective:
     ) -> Loss:
         model, weights, targets = models["model"], batch["weights"], batch["targets"]
         bidirectional(ctx, batch)
-        generator_ctx = replace(ctx, key=ctx.next_key() if ctx.training else None)
+        generator_ctx = replace(ctx, key=ctx.split_key())
         x = model.generator.features(model.generator.embedded(batch, generator_ctx), generator_ctx)
         total, parts = masked(self.head, model.generator, x, batch, generator_ctx)
         key = ctx.next_key() if ctx.training else mx.random.key(0)

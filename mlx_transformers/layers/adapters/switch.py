@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...core.context import Context
+from ...core.context import Context, Draws
 
 
 @dataclass
@@ -17,10 +17,12 @@ class Switch:
     Attributes:
         on: False computes the base alone, such as the reference policy of a preference loss.
         key: key of dropout in adapters; None (evaluation, decoding) turns it off.
+        draws: the record of the present pass.
     """
 
     on: bool = True
     key: mx.array | None = None
+    draws: Draws = field(default_factory=Draws)
 
     def dropout(self, x: mx.array, rate: float, number: int) -> mx.array:
         """Inverted dropout on the input of adapter `number`.
@@ -30,6 +32,7 @@ class Switch:
         """
         if self.key is None or rate == 0.0:
             return x
+        self.draws.any = True
         key = mx.stop_gradient(self.key) + mx.array([0, number], mx.uint32)
         keep = mx.random.bernoulli(1.0 - rate, x.shape, key=key)
         return mx.where(keep, x * (1.0 / (1.0 - rate)), mx.zeros((), x.dtype))
@@ -82,8 +85,9 @@ def adapter_dropout(model: nn.Module, ctx: Context) -> Iterator[None]:
     if adaptation is None or ctx.key is None:
         yield
         return
-    adaptation.switch.key = ctx.next_key()
+    switch = adaptation.switch
+    switch.key, switch.draws = ctx.split_key(), ctx.collected.draws
     try:
         yield
     finally:
-        adaptation.switch.key = None
+        switch.key = None

@@ -72,14 +72,14 @@ class SparseHeadsMixer(HeadsMixer):
         """`_mix` of `arrays` in their dtype, with its scores recomputed in the backward pass."""
         if "sinks" in self:
             arrays = arrays | {"sinks": self.sinks[:, None, None]}
-        keys = [ctx.next_key()] if ctx.key is not None else []
-        layout, cursor, position = self._layout(ctx), ctx.cursor, ctx.position
+        position = ctx.position
+        inner = ctx.inner(self._layout(ctx), ctx.cursor, position)
+        keys = [] if inner.key is None else [inner.key]
 
         def run(arrays: Arrays, *keys: mx.array) -> mx.array:
             key = mx.stop_gradient(keys[0]) if keys else None
-            inner = Context(layout, cursor, position=position, key=key)
             every = {name: self._for_heads(arrays[name]) for name in "kv"}
-            return self._mix(inner, arrays | every).astype(arrays["q"].dtype)
+            return self._mix(replace(inner, key=key), arrays | every).astype(arrays["q"].dtype)
 
         if not any(name != "v" and name.endswith("v") for name in arrays):  # values of summaries
             ctx.collected.observe_weights(
