@@ -20,9 +20,12 @@ def parallel_rows(recipe: Recipe, processes: int = 1) -> ParallelRows:
     Raises:
         RunError: the environment asks for something that is no number of streams.
     """
-    cpu_streams.wanted()
-    count = backend.prepare().cpu_streams if mx.default_device() == mx.cpu else 1
-    why = _why_whole(recipe, processes) if count > 1 else ""
+    asked, report = cpu_streams.wanted(), backend.prepare()
+    count = report.cpu_streams if mx.default_device() == mx.cpu else 1
+    if count > 1:
+        why = _why_whole(recipe, processes)
+    else:
+        why = (report.one_stream or "The GPU computes it.") if asked > 1 else ""
     return ParallelRows(1 if why else count, why)
 
 

@@ -41,6 +41,7 @@ class Report:
         jit_flags: the compiler flags added to MLX's.
         jit_folder: where the kernels are kept.
         cpu_streams: streams that share the rows of a training step (`core.cpu_streams`).
+        one_stream: why there is one of them, whatever the environment asks for; empty if it counts.
         notes: what was tried and failed, and why.
         warnings: those shown to the user.
     """
@@ -50,6 +51,7 @@ class Report:
     jit_flags: str = ""
     jit_folder: str = ""
     cpu_streams: int = 1
+    one_stream: str = ""
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -118,12 +120,15 @@ def _boosted() -> bool:
 
 def _prepare(report: Report) -> None:
     if not sys.platform.startswith("linux"):
+        report.one_stream = "Only Linux has several."
         return
     if not _boosted():
+        report.one_stream = "MLXT_NO_BOOST turns them off."
         report.blas = report.jit = "MLX's own (MLXT_NO_BOOST is set)"
         return
     loaded = MLX in sys.modules
     if loaded:
+        report.one_stream = "They need mlx_transformers imported before mlx."
         _warn(
             report,
             "mlx was imported before mlx_transformers: its slow BLAS stays in force. "

@@ -77,14 +77,13 @@ class Trainer:
     def run(self) -> str:
         """Train to the end; returns the reason of the end."""
         previous: Metrics | None = None
-        with StopSignals() as stop:
+        with StopSignals() as stop, self.step.parallel.single_threaded():
             while self.reason is None:
                 began = time.perf_counter()
-                with self.step.parallel.single_threaded():
-                    metrics = self.step(self._microbatches(), self.progress.step)
-                    mx.async_eval(metrics, self.step.state)
-                    if previous is not None:
-                        mx.eval(previous)  # One step ahead of the device, never more.
+                metrics = self.step(self._microbatches(), self.progress.step)
+                mx.async_eval(metrics, self.step.state)
+                if previous is not None:
+                    mx.eval(previous)  # One step ahead of the device, never more.
                 previous = metrics
                 if self.config.share < 1.0:
                     mx.eval(metrics, self.step.state)

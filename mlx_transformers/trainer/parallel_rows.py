@@ -9,13 +9,13 @@ rows, so the parts add up to the batch. The number of streams is the machine's c
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 
 import mlx.core as mx
 from mlx.utils import tree_map
 
 from ..core.blas import single_threaded
-from ..core.context import Context
+from ..core.context import Collected, Context
 from ..core.cpu_streams import CHOICE
 from ..core.tree import Tree
 from ..layers.hooks import Hooks
@@ -48,7 +48,7 @@ class ParallelRows:
     @property
     def notices(self) -> list[str]:
         """Sentences for a user who asked for several streams and has one."""
-        asked = f"One CPU stream computes each batch, though {CHOICE} asks for more."
+        asked = f"Each batch is computed whole, though {CHOICE} asks for several streams."
         return [f"{asked} {self.why}"] if self.why else []
 
     def check(self, loss: Forward, batch: Batch) -> None:
@@ -61,9 +61,22 @@ class ParallelRows:
             self.why = why_whole(loss, batch, self.wanted)
             self.streams = 1 if self.why else self.wanted
 
-    def single_threaded(self) -> AbstractContextManager[None]:
-        """Have matrix products use one thread each while several streams compute."""
-        return single_threaded() if self.streams > 1 else nullcontext()
+    @contextmanager
+    def single_threaded(self) -> Iterator[None]:
+        """Have matrix products inside the block use one thread each, if several streams compute.
+
+        Their threads change while nothing is computed: the streams are waited for before and after.
+        """
+        if self.streams == 1:
+            yield
+            return
+        used = streams(self.streams)
+        _wait(used)
+        with single_threaded():
+            try:
+                yield
+            finally:
+                _wait(used)
 
     def __call__(self, sums: Sums, batch: Batch, key: mx.array) -> Tree:
         """Return `sums(batch, key)`, in parts if the rows of the batch divide evenly."""
@@ -89,22 +102,32 @@ def why_whole(loss: Forward, batch: Batch, count: int) -> str:
       gradient of two rows another one than the sum of theirs;
     - where layers add losses that are products of means over a batch, or update a state from
       statistics of a batch (routers of experts, codebooks);
-    - where the pass draws random numbers, since each part would draw its own: dropout, sampled
-      masks;
+    - where the pass draws random numbers (`Context.next_key`), since each part would draw its own:
+      dropout, dropped layers, sampled masks;
     - where arrays of the batch don't divide into rows.
+
+    Rows without a gradient of their own, such as padding, show nothing: two with one are compared.
     """
     if not divides(batch, count):
         return f"Its rows don't divide into {count} equal parts."
     if Hooks(loss.model).modules:
         return "Its layers keep statistics of a whole batch."
-    pair, ctx = rows(batch, 0, 2), _context(0)
-    whole = _gradient(loss, pair, ctx)
-    if ctx.collected.aux or ctx.collected.router_sums:
-        return "Its layers add losses that compare the tokens of a whole batch."
-    if _distance(whole, _gradient(loss, pair, _context(1))) > 0.0:
-        return "Its forward pass draws random numbers, such as dropout's."
-    first, second = (_gradient(loss, rows(batch, i, i + 1), _context(0)) for i in range(2))
-    if _distance(whole, tree_map(mx.add, first, second)) > TOLERANCE:
+    alone: dict[int, Tree] = {}
+    for i in range(len(next(iter(batch.values())))):
+        grads, collected = _gradient(loss, rows(batch, i, i + 1))
+        if collected.aux or collected.router_sums:
+            return "Its layers add losses that compare the tokens of a whole batch."
+        if collected.draws.any:
+            return "Its forward pass draws random numbers, such as dropout's."
+        if global_norm(grads) > 0.0:
+            alone[i] = grads
+        if len(alone) == 2:
+            break
+    else:
+        return "Fewer than two rows of the first batch have a gradient of their own."
+    (i, first), (j, second) = alone.items()
+    pair = {name: mx.stack([array[i], array[j]]) for name, array in batch.items()}
+    if _distance(_gradient(loss, pair)[0], tree_map(mx.add, first, second)) > TOLERANCE:
         return "The loss of a row depends on the other rows of its batch."
     return ""
 
@@ -134,6 +157,11 @@ def streams(count: int) -> list[mx.Stream]:
     return [mx.default_stream(mx.cpu), *_made.streams[: count - 1]]
 
 
+def _wait(used: list[mx.Stream]) -> None:
+    for stream in used:
+        mx.synchronize(stream)
+
+
 class _Made(threading.local):
     """The streams that this thread has made: MLX lets no other thread use them, nor frees them."""
 
@@ -144,20 +172,17 @@ class _Made(threading.local):
 _made = _Made()
 
 
-def _context(seed: int) -> Context:
-    """The context of a training pass halfway through a run, when what is scheduled has begun."""
-    return Context(key=mx.random.key(seed), scalars={"progress": mx.array(0.5)})
-
-
-def _gradient(loss: Forward, batch: Batch, ctx: Context) -> Tree:
-    """The gradient of a few rows, evaluated."""
+def _gradient(loss: Forward, batch: Batch) -> tuple[Tree, Collected]:
+    """The gradient of a few rows, evaluated, and the side outputs of their pass."""
+    # Halfway through a run, when what is scheduled has begun.
+    ctx = Context(key=mx.random.key(0), scalars={"progress": mx.array(0.5)})
 
     def total(params: Tree) -> mx.array:
         return loss(params, batch, ctx).total
 
     grads = mx.grad(total)(loss.model.trainable_parameters())
     mx.eval(grads)
-    return grads
+    return grads, ctx.collected
 
 
 def _distance(a: Tree, b: Tree) -> mx.array:

@@ -25,6 +25,7 @@ report = backend.prepare()
 print(json.dumps({{
     "blas": report.blas, "jit": report.jit, "warnings": report.warnings, "notes": report.notes,
     "streams": report.cpu_streams, "walk": os.environ.get("MLX_BFS_MAX_WIDTH"),
+    "one_stream": report.one_stream,
     "same": backend.prepare() is report, "tempdir": tempfile.gettempdir() == before,
     "path": os.environ["PATH"].split(os.pathsep)[0], "sum": mx.ones((3, 3)).sum().item(),
 }}))
@@ -65,16 +66,20 @@ def test_preparing_twice_is_preparing_once_and_leaves_temporary_files_where_they
 
 @linux_only
 def test_a_switch_turns_all_of_it_off(tmp_path: Path) -> None:
-    found = report(tmp_path, MLXT_NO_BOOST="1")
+    found = report(tmp_path, MLXT_NO_BOOST="1", MLXT_CPU_STREAMS="2")
     assert "MLXT_NO_BOOST" in found["blas"]
+    assert found["streams"] == 1
+    assert "MLXT_NO_BOOST" in found["one_stream"]
     assert not list(tmp_path.iterdir())
     assert found["warnings"] == []
 
 
 @linux_only
 def test_coming_after_mlx_is_told(tmp_path: Path) -> None:
-    found = report(tmp_path, first="import mlx.core")
+    found = report(tmp_path, first="import mlx.core", MLXT_CPU_STREAMS="2")
     assert "Import mlx_transformers first" in " ".join(found["warnings"])
+    assert found["streams"] == 1
+    assert "before mlx" in found["one_stream"]
 
 
 @linux_only

@@ -1,5 +1,7 @@
 """A batch in parts on several CPU streams: the same step, or no parts at all."""
 
+import ctypes
+
 import mlx.core as mx
 import pytest
 
@@ -12,12 +14,14 @@ from mlx_transformers.core.errors import RunError
 from mlx_transformers.core.loss import Loss
 from mlx_transformers.trainer import parallel_rows as parallel
 from mlx_transformers.trainer.forward import Forward
+from mlx_transformers.trainer.loop import Trainer
 from mlx_transformers.trainer.step import Step
 
 from . import tiny
 from .test_step import PLAIN, SGD, arrays, batch, distance, moved, train, vocab
 
 NO_DROPOUT = ("model.embed.dropout=0.0", "model.block.dropout=0.0")
+LAYER_DROP = "model.depth={{kind='layer_drop', rate={}, by='row', over_depth='linear'}}"
 LORA = "adapt={{kind='lora', rank=2, dropout={}, targets=['mixer.q']}}"
 
 
@@ -89,6 +93,8 @@ def test_adapters_without_dropout_are_trained_in_parts(tmp_path, two_streams, se
     ("sets", "why"),
     [
         (("model.block.dropout=0.1",), "random numbers"),
+        ((*NO_DROPOUT, LAYER_DROP.format(0.2), "train.batch_size=8"), "random numbers"),
+        ((*NO_DROPOUT, LAYER_DROP.format(1e-6)), "random numbers"),
         ((*NO_DROPOUT, LORA.format(0.5)), "random numbers"),
         ((*NO_DROPOUT, tiny.moe()), "losses that compare the tokens"),
         ((*NO_DROPOUT, "train.dtype='float16'"), "float16"),
@@ -96,7 +102,17 @@ def test_adapters_without_dropout_are_trained_in_parts(tmp_path, two_streams, se
         ((*NO_DROPOUT, "train.offload_optimizer=true"), "page by page"),
         ((*NO_DROPOUT, "train.batch_size=3"), "2 equal parts"),
     ],
-    ids=["dropout", "dropout of adapters", "experts", "float16", "noise", "offload", "odd"],
+    ids=[
+        "dropout",
+        "layer drop",
+        "layer drop that drops next to nothing",
+        "dropout of adapters",
+        "experts",
+        "float16",
+        "noise",
+        "offload",
+        "odd",
+    ],
 )
 def test_a_batch_that_is_more_than_its_rows_is_computed_whole(
     tmp_path, two_streams, seen, sets, why
@@ -122,7 +138,8 @@ def test_recipes_whose_rows_belong_together_want_one_stream(two_streams, name, w
     assert why in found.why
 
 
-def test_a_loss_that_couples_rows_without_saying_so_is_found_out(tmp_path):
+@pytest.mark.parametrize("padding", [0, 2], ids=["no padding", "rows of padding first"])
+def test_a_loss_that_couples_rows_without_saying_so_is_found_out(tmp_path, padding):
     built = tiny.built(tmp_path, *NO_DROPOUT)
     plain = built.step.loss.objective
 
@@ -131,9 +148,60 @@ def test_a_loss_that_couples_rows_without_saying_so_is_found_out(tmp_path):
         return Loss(found.total * found.weight, found.weight, found.parts)
 
     rows = batch(vocab(built))
+    rows["weights"] = mx.where(mx.arange(4)[:, None] < padding, 0.0, rows["weights"])
     assert parallel.why_whole(built.step.loss, rows, 2) == ""
     found = parallel.why_whole(Forward(built.model, coupled), rows, 2)
     assert "depends on the other rows" in found
+
+
+def test_a_batch_of_padding_shows_nothing_and_is_computed_whole(tmp_path):
+    built = tiny.built(tmp_path, *NO_DROPOUT)
+    rows = batch(vocab(built))
+    rows["weights"] = mx.where(mx.arange(4)[:, None] < 3, 0.0, rows["weights"])
+    assert "Fewer than two rows" in parallel.why_whole(built.step.loss, rows, 2)
+
+
+def draws(built) -> bool:
+    """Whether a training pass of a run draws random numbers, by its own record."""
+    ctx = Context(key=mx.random.key(0), scalars={"progress": mx.array(0.5)})
+    built.step.loss(built.model.trainable_parameters(), batch(vocab(built)), ctx)
+    return ctx.collected.draws.any
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        (NO_DROPOUT, False),
+        ((*NO_DROPOUT, "train.recompute='all'"), False),
+        ((*NO_DROPOUT, "model.block.ffn.dropout=0.1", "train.recompute='all'"), True),
+        ((*NO_DROPOUT, "model.block.mixer.dropout=0.1"), True),
+        ((*NO_DROPOUT, "model.block.mixer={kind='local_attention', n_heads=2, window=4}"), False),
+        (
+            (
+                *NO_DROPOUT,
+                "model.block.mixer={kind='local_attention', n_heads=2, window=4, dropout=0.1}",
+            ),
+            True,
+        ),
+    ],
+)
+def test_a_pass_records_whether_it_draws(tmp_path, sets, expected):
+    assert draws(tiny.built(tmp_path, *sets)) == expected
+
+
+@pytest.mark.parametrize(
+    ("one_stream", "why"),
+    [("Only Linux has several.", "Only Linux"), ("", "GPU")],
+)
+def test_streams_that_are_asked_for_in_vain_are_told(tmp_path, monkeypatch, one_stream, why):
+    recipe, report = tiny.recipe(tmp_path), backend.prepare()
+    monkeypatch.setattr(report, "one_stream", one_stream)
+    monkeypatch.setattr(report, "cpu_streams", 1)
+    assert parallel_rows(recipe).notices == []
+    monkeypatch.setenv(CHOICE, "2")
+    [notice] = parallel_rows(recipe).notices
+    assert CHOICE in notice
+    assert why in notice
 
 
 def test_several_processes_and_other_batches_are_left_alone(tmp_path, two_streams):
@@ -160,6 +228,34 @@ def test_a_run_of_one_stream_is_resumed_with_two(tmp_path, monkeypatch, seen):
     assert {rows for rows, _ in seen} == {2}
     a, b = (dict(tiny.records(each, "train_loss")) for each in (whole, parts))
     assert b == pytest.approx(a, abs=1e-5)
+
+
+@pytest.fixture
+def two_threads():
+    """A machine where a matrix product has two threads."""
+    process, before = ctypes.CDLL(None), blas.thread_counts()
+    if not before:
+        pytest.skip("no OpenBLAS multiplies here")
+    for setter in before:
+        getattr(process, setter)(2)
+    yield blas.thread_counts()
+    for setter, count in before.items():
+        getattr(process, setter)(count)
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_run_in_parts_keeps_one_thread_until_its_end(tmp_path, monkeypatch, two_threads, streams):
+    found, plain = [], Trainer._advance
+
+    def advance(self, stop):
+        found.append(blas.thread_counts())
+        plain(self, stop)
+
+    monkeypatch.setattr(Trainer, "_advance", advance)
+    monkeypatch.setattr(backend.prepare(), "cpu_streams", streams)
+    tiny.run(tmp_path, *NO_DROPOUT, "train.steps=2")
+    assert found == [two_threads if streams == 1 else dict.fromkeys(two_threads, 1)] * 2
+    assert blas.thread_counts() == two_threads
 
 
 def test_products_have_one_thread_inside_the_block_and_their_own_after_it():
