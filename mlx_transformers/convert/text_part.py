@@ -22,14 +22,14 @@ LANGUAGE = {
     "llava": "llama",
     "llava_next": "llama",
     "mistral3": "mistral",
-    "qwen2_5_vl": "qwen2",
-    "qwen2_vl": "qwen2",
+    "qwen2_5_vl": "qwen2_5_vl_text",
+    "qwen2_vl": "qwen2_vl_text",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
-    "qwen3_vl": "qwen3",
+    "qwen3_vl": "qwen3_vl_text",
     "smolvlm": "llama",
 }
-"""The family of the language model of a config whose `text_config` names none, by `model_type`."""
+"""The `model_type` of the language model where no `text_config` names one, by that of the whole."""
 
 ALIASES = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
 """Families whose config class has another name inside a model that sees."""
@@ -41,14 +41,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """Defaults of those config classes that differ from the family's own and that no shape tells."""
 
-NAMES = (
-    (re.compile(r"(model\.)?language_model\.lm_head\."), "lm_head."),
-    (re.compile(r"language_model\.model\."), "model."),
-    (re.compile(r"model\.(language_model|text_model)\."), "model."),
-    (re.compile(r"lm_head\."), "lm_head."),
-    (re.compile(r"model\.(?=(embed_tokens|layers|norm)\.)"), "model."),
+RENAMES = (
+    (r"^(model\.)?language_model\.lm_head\.", "lm_head."),
+    (r"^language_model\.model\.", "model."),
+    (r"^model\.(language_model|text_model)\.", "model."),
 )
 """Beginnings of names in the language model, and what its own family has there."""
+SAME = re.compile(r"lm_head\.|model\.(embed_tokens|layers|norm)\.")
+"""Beginnings of names that are those of its own family already."""
 
 OUTER = (
     *("vision_config", "image_token_id", "video_token_id"),
@@ -67,8 +67,8 @@ def text_part(
         tensors: all of its tensors, by published name.
 
     Raises:
-        ConvertError: the config isn't one of a model with a tower, or no tensor belongs to a
-            language model.
+        ConvertError: the config isn't one of a model with a tower, its `text_config` is no table,
+            or no tensor belongs to a language model.
     """
     kind = config.model_type
     if kind not in LANGUAGE:
@@ -76,33 +76,40 @@ def text_part(
             f"{config.where}: --text-only takes the language model out of a model that also sees, "
             f"and '{kind}' is none of those that are known ({', '.join(LANGUAGE)}). Leave it out."
         )
-    found = {name: _renamed(name) for name in tensors}
+    text = config.data.get("text_config")
+    if not isinstance(text, dict | None):
+        raise ConvertError(
+            f"{config.where}: text_config = {text!r} has to be a table, the config of the language "
+            "model. Download the file again, or take it out if all keys are outside."
+        )
+    found = {name: text_name(name) for name in tensors}
     if not any(found.values()):
         raise ConvertError(f"{config.where}: none of the tensors is one of a language model.")
     own = {new: tensors[name] for name, new in found.items() if new}
-    text = config.data.get("text_config")
-    data = dict(text) if isinstance(text, dict) else _flat(config.data)
-    inner = str(data.get("model_type") or LANGUAGE[kind])
-    inner = f"{kind}_text" if inner == kind else inner
+    data = _flat(config.data) if text is None else dict(text)
+    inner = str(data.get("model_type") or kind)
+    inner = LANGUAGE[kind] if inner == kind else inner
     data = DEFAULTS.get(inner, {}) | data | {"model_type": ALIASES.get(inner, inner)}
     # whether the head is tied is said inside or outside, and not always truly: the file decides
-    data["tie_word_embeddings"] = "lm_head.weight" not in own
+    data["tie_word_embeddings"] = not any(name.startswith("lm_head.") for name in own)
     data.pop("architectures", None)
     for key in STORAGE:
         if isinstance(table := config.data.get(key), dict):
-            data[key] = {_renamed(f"{name}.").rstrip(".") or name: v for name, v in table.items()}
+            data[key] = {text_name(f"{name}.").rstrip(".") or name: v for name, v in table.items()}
     left = [name for name, new in found.items() if not new]
     part = HfConfig(data, f"{config.where}, text_config")
     text_positions(part)
     return part, own, left
 
 
-def _renamed(name: str) -> str:
-    """The name of a tensor in the language model's own family; empty if it isn't part of it."""
-    for beginning, new in NAMES:
-        if match := beginning.match(name):
-            return new + name[match.end() :]
-    return ""
+def text_name(name: str) -> str:
+    """Return the name of a tensor in the language model's own family; empty if it is no part of
+    it."""
+    for beginning, new in RENAMES:
+        renamed, times = re.subn(beginning, new, name)
+        if times:
+            return renamed
+    return name if SAME.match(name) else ""
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:

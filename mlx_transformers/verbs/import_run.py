@@ -79,10 +79,11 @@ def import_run(
     if unread := config.passed_over():
         say(f"Keys of config.json that no known code reads were passed over: {', '.join(unread)}.")
     if found.left_out:
-        parts = sorted({name.partition(".layers.")[0] for name in found.left_out})[:3]
+        parts = sorted({".".join(name.split(".")[:2]) for name in found.left_out})
+        more = " ..." if len(parts) > 3 else ""
         say(
             "Imported the language model alone; tensors left out: "
-            f"{len(found.left_out):,} ({', '.join(parts)} ...)."
+            f"{len(found.left_out):,} ({', '.join(parts[:3])}{more})."
         )
     if (rows := found.table["vocab_size"]) < tokenizer.vocab_size:
         say(
