@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from ..convert.adapters.layout import Layout, Opened
 from ..convert.config import HfConfig
 from ..convert.family import Family, read
 from ..convert.safetensors import read_file
+from ..convert.text_part import text_name
 from ..core.errors import ConvertError
 from ..core.parse import read_table
 from ..layers.adapters.adapter import AdapterKind, adapt
@@ -136,8 +137,8 @@ def _untied(base: Published, tensors: Mapping[str, mx.array], where: str) -> Pub
     firsts = {first.removesuffix(".weight") for _, first in base.family.tied}
     pattern = "|".join(re.escape(first) for first in sorted(firsts))
     trains_head = any(
-        re.fullmatch(rf".*\.({pattern})(\.modules_to_save(\.default)?)?\.weight", name)
-        for name in tensors
+        re.fullmatch(rf"(.*\.)?({pattern})(\.modules_to_save(\.default)?)?\.weight", name)
+        for name in (text_name(n.removeprefix(peft.PREFIX)) or n for n in tensors)
     )
     if not head.get("tied") or not (trains_head or names_head(base.family, tensors)):
         return base
@@ -154,7 +155,7 @@ def _untied(base: Published, tensors: Mapping[str, mx.array], where: str) -> Pub
     model = build(table, where, sum(array.size for array in weights.values()))
     model.update(tree_unflatten(list(weights.items())))
     config = HfConfig(base.config.data | {"tie_word_embeddings": False})
-    return Published(table, model, base.family, config, base.packed)
+    return replace(base, table=table, model=model, config=config)
 
 
 def _tensors(folder: Path, names: tuple[str, ...]) -> dict[str, mx.array]:

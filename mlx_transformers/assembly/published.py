@@ -17,7 +17,7 @@ from ..convert.packed import PackedTensor, packed_ours
 from ..convert.quantized import decoded, packed_by_mlx
 from ..convert.registry import family_of
 from ..convert.sentence_transformers import sentence_pool
-from ..convert.text_part import text_part
+from ..convert.text_part import RENAMES, text_part
 from ..convert.unit_offsets import without_offset
 from ..convert.weights import renamed, to_ours
 from ..core.errors import ConvertError, MlxtError
@@ -54,7 +54,7 @@ class Published:
         family: the family that it was read as.
         config: its config.json.
         packed: the `[packed]` table of its recipe, if weights are packed.
-        left_out: the tensors of the file that belong to a vision tower, if that was left out.
+        left_out: the tensors that are no part of the language model, if that was read alone.
     """
 
     table: dict[str, Any]
@@ -85,7 +85,10 @@ def read_published(
     if not text_only:
         return published(config, tensors, str(folder), pool=sentence_pool(folder))
     text, own, left = text_part(config, tensors)
-    return replace(published(text, own, str(folder)), left_out=tuple(left))
+    found = published(text, own, str(folder))
+    # adapters of the whole model have its names
+    family = replace(found.family, renames=(*RENAMES, *found.family.renames))
+    return replace(found, family=family, left_out=tuple(left))
 
 
 def read_source(
