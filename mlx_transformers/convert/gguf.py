@@ -38,7 +38,29 @@ SIZES = (
     *("rope.dimension_count", "expert_group_count", "expert_group_used_count"),
 )
 """Sizes that are whole numbers of at least 1 where a file has them."""
+MIXERS = ("attention", "latent", "mamba", "mamba2")
+"""The mixers of the architectures that are built here."""
 GROUPS = ("expert_group_count", "expert_group_used_count")
+
+
+def check_mixers(table: Mapping[str, Any]) -> None:
+    """Refuse a `[model]` table of a decoder with a mixer that no architecture here has.
+
+    Raises:
+        ConvertError: names the mixer.
+    """
+    parts: list[Any] = [table] if table.get("kind") == "decoder" else []
+    while parts:
+        part = parts.pop()
+        values = part.items() if isinstance(part, Mapping) else enumerate(part)
+        parts += [value for _, value in values if isinstance(value, Mapping | list)]
+        mixer = part.get("mixer") if isinstance(part, Mapping) else None
+        kind = mixer.get("kind") if isinstance(mixer, Mapping) else None
+        if kind is not None and kind not in MIXERS:
+            raise ConvertError(
+                f"A model with the mixer '{kind}' is not written as GGUF: of mixers, "
+                f"{', '.join(MIXERS[:-1])} and {MIXERS[-1]} are."
+            )
 
 
 def architecture_for(config: HfConfig) -> tuple[str, Architecture]:

@@ -21,7 +21,7 @@ from ..convert.config import HfConfig
 from ..convert.family import Family, read
 from ..convert.flat_model import FlatModel
 from ..convert.fold_scale import fold_scales
-from ..convert.gguf import architecture_for, as_gguf, write_gguf
+from ..convert.gguf import architecture_for, as_gguf, check_mixers, write_gguf
 from ..convert.gguf_writer import QUANTIZE
 from ..convert.match import match, write_config
 from ..convert.mlx_lm import reading
@@ -142,10 +142,11 @@ def export_run(
         raise ConvertError(f"{out} exists already. Choose another --out, or remove it yourself.")
     _check_gguf(to, quantize, dtype, gelu_tanh)
     folder, saved = find_checkpoint(run, root)
-    adapters = load_recipe(folder.recipe).adapt is not None or to == "peft"
-    if adapters:
+    recipe = load_recipe(folder.recipe)
+    if adapters := recipe.adapt is not None or to == "peft":
         write: Callable[[Path], None] = partial(write_adapter, folder, saved, to)
     elif to == "gguf":
+        check_mixers(recipe.model.model_dump())
         exported = exportable(run, root, "float32" if quantize else dtype, context)
         write = partial(write_llama_cpp, exported, quantize=quantize, gelu_tanh=gelu_tanh)
     else:
@@ -156,8 +157,7 @@ def export_run(
             unfinished = Path(staging) / ("model.gguf" if to == "gguf" else out.name)
             write(unfinished)
             if not adapters:
-                bounds = FAITHFUL if quantize is None else LOSSY
-                _compare(folder, saved, unfinished, bounds, anyway, say)
+                _compare(folder, saved, unfinished, LOSSY if quantize else FAITHFUL, anyway, say)
             _publish(unfinished, out)
     except OSError as error:
         reason = error.strerror or error

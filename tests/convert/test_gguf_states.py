@@ -8,8 +8,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.assembly.published import read_published, typed_model
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.convert.config import HfConfig
-from mlx_transformers.convert.gguf import config_of
+from mlx_transformers.convert.gguf import check_mixers, config_of
+from mlx_transformers.convert.gguf_architectures import ARCHITECTURES
 from mlx_transformers.convert.gguf_latents import split_latents
 from mlx_transformers.convert.gguf_scans import MinusExp
 from mlx_transformers.core.errors import ConvertError
@@ -19,6 +22,7 @@ from mlx_transformers.verbs.import_run import import_run
 
 from .published import write
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 OUTER = {"token_embd.weight": (260, 32), "output_norm.weight": (32,)}
 MAMBA = {
     "attn_norm.weight": (32,),
@@ -188,3 +192,18 @@ def test_keys_and_values_of_another_shape_are_refused_by_name(shape: tuple[int, 
     }
     with pytest.raises(ConvertError, match=r"blk.0.attn_kv_b.weight has the shape .*\[64, 16\]"):
         split_latents(config, {"blk.0.attn_kv_b.weight": mx.zeros(shape)}, {})
+
+
+@pytest.mark.parametrize("name", ["rwkv4", "rwkv6", "rwkv7"])
+def test_a_mixer_that_no_architecture_has_is_named(name: str) -> None:
+    found = load_recipe(RECIPES / f"efficient/{name}_tiny.toml").model
+    with pytest.raises(ConvertError, match=f"with the mixer '{name}' is not written as GGUF"):
+        check_mixers(found.model_dump())
+
+
+@pytest.mark.parametrize(
+    "name", [name for found in ARCHITECTURES.values() for name in found.families]
+)
+def test_mixers_of_each_architecture_are_written(name: str, tmp_path: Path) -> None:
+    table = read_published(write(tmp_path / "model", name)).table
+    check_mixers(typed_model(table, name).model_dump())
