@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
+from ..assembly.checks import check_routers
 from ..assembly.model import build_model
 from ..compress.fidelity import LOSSY, Fidelity
 from ..core.errors import RecipeError, RunError
@@ -75,6 +76,7 @@ def upcycle(
         dense = origin.model()
         table = expert_table(origin, model_table(origin, dense), experts)
         model = build_model(origin.recipe_with(table), origin.tokenizer, reads_text=False)
+        check_routers(model)
         weights = upcycled(model.parameters(), dense.parameters(), experts.n_experts)
         model.update(weights)
         context = origin.recipe.model.context() or origin.recipe.train.seq_len

@@ -104,7 +104,8 @@ def saved(n_layers: int, **fields: Any) -> int:
 
 def test_saved_activations_do_not_grow_with_depth() -> None:
     shallow, deep = (saved(n, reversible="mean") for n in (2, 8))
-    assert deep < 1.05 * shallow + 4096
+    # Six more layers would save 6 * 8 KiB of activations; MLX may free a few small arrays late.
+    assert deep < 1.05 * shallow + 8192
     assert saved(8) > 3 * saved(2)
     streams = 2 * 4 * 32 * 16 * 4
     assert deep < 4 * streams
