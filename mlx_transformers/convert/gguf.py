@@ -218,7 +218,7 @@ def _config(arch: Architecture, metadata: Mapping[str, Any], tied: bool, where: 
     prefix = f"{metadata['general.architecture']}."
     own = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
     if own.get(GROUPS[0]) in (0, 1):  # llama.cpp has groups of experts from two on
-        own = {key: value for key, value in own.items() if key not in GROUPS}
+        own = {key: v for key, v in own.items() if key not in GROUPS or v not in (0, 1)}
     _check_values(arch, own, where, prefix)
     read = {arch.keys[key]: key for key in own if key in arch.keys}
     found: Table = {ours: own.pop(key) for ours, key in read.items()}
