@@ -6,6 +6,7 @@ callback reads them.
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 import mlx.core as mx
@@ -77,10 +78,13 @@ class Trainer:
     def run(self) -> str:
         """Train to the end; returns the reason of the end."""
         previous: Metrics | None = None
-        with StopSignals() as stop, self.step.parallel.single_threaded():
+        with StopSignals() as stop, ExitStack() as threads:
             while self.reason is None:
                 began = time.perf_counter()
                 metrics = self.step(self._microbatches(), self.progress.step)
+                if previous is None:
+                    # Only now is it known whether several streams compute: by the first batch.
+                    threads.enter_context(self.step.parallel.single_threaded())
                 mx.async_eval(metrics, self.step.state)
                 if previous is not None:
                     mx.eval(previous)  # One step ahead of the device, never more.
