@@ -19,6 +19,7 @@ from types import ModuleType
 
 from . import blas, cpu_streams, jit
 from .cache import cache_folder
+from .errors import MlxtError
 
 MLX = "mlx.core"
 """The module that everything here has to come before."""
@@ -146,7 +147,8 @@ def _step(report: Report, name: str, step: Callable[[Report], None]) -> None:
     try:
         step(report)
     except Exception as error:  # one step's failure must not cost the others
-        report.notes.append(f"{name}: {type(error).__name__}: {error}")
+        kind = "" if isinstance(error, MlxtError) else f"{type(error).__name__}: "
+        report.notes.append(f"{name}: {kind}{error}")
 
 
 def _front_blas(report: Report) -> None:
