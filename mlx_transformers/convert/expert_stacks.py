@@ -71,8 +71,8 @@ def numbered(tensors: Mapping[str, mx.array]) -> dict[str, mx.array]:
         parts = array.split(2, axis=1) if joined else [array]
         names = ("gate_proj", "up_proj") if joined else ("down_proj",)
         for part, matrix in zip(parts, names, strict=True):
-            for number, own in enumerate(part):
-                found[f"{match['before']}.experts.{number}.{matrix}.weight"] = own
+            for number, weight in enumerate(part):
+                found[f"{match['before']}.experts.{number}.{matrix}.weight"] = weight
     return found
 
 

@@ -106,7 +106,7 @@ def rope_table(
 
 
 def text_positions(config: HfConfig) -> None:
-    """Read the keys that say how features divide among time, height and width (M-RoPE).
+    """Drop the keys that divide features among time, height and width (M-RoPE) from `config`.
 
     A text has all three positions alike, so there they have no effect (Wang et al. 2024, Qwen2-VL,
     section 2.1).

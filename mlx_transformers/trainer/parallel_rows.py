@@ -82,13 +82,13 @@ class ParallelRows:
         """Return `sums(batch, key)`, in parts if the rows of the batch divide evenly."""
         if self.streams == 1 or not divides(batch, self.streams):
             return sums(batch, key)
-        found = []
+        sums_of_parts = []
         for stream, part in zip(streams(self.streams), parts(batch, self.streams), strict=True):
             with mx.stream(stream):
-                found.append(sums(part, key))
-        total, *others = found
-        for each in others:
-            total = tree_map(mx.add, total, each)
+                sums_of_parts.append(sums(part, key))
+        total, *others = sums_of_parts
+        for other in others:
+            total = tree_map(mx.add, total, other)
         return total
 
 
