@@ -18,9 +18,7 @@ def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a Qwen2MoeConfig."""
     table = decoder(config)
     table["block"]["mixer"]["bias"] = config.get("qkv_bias")
-    sparse = mixture(config)
-    sparse["shared"] = glu(config, "shared_expert_intermediate_size")
-    sparse["shared_gate"] = True
+    sparse = mixture(config) | shared(config)
     size, used = config.get("sliding_window"), config.get("use_sliding_window")
     last, window = config.get("max_window_layers"), size if used else None
     types = layer_types(config, lambda i: SLIDING if used and i % 2 == 0 and i < last else FULL)
@@ -38,12 +36,20 @@ def model3(config: HfConfig) -> Table:
     return mixed(config, table, mixture(config), types, size if used else None)
 
 
-def mixture(config: HfConfig, width: str = "moe_intermediate_size") -> Table:
-    """Return the experts of a config, whose width is under the key `width`."""
+def mixture(
+    config: HfConfig, width: str = "moe_intermediate_size", normalize: bool | None = None
+) -> Table:
+    """Return the experts of a config.
+
+    Args:
+        config: the config.
+        width: the key of the experts' width.
+        normalize: whether gates sum to 1, in a family that has no key for it.
+    """
     router = {
         "kind": "top_k",
         "top_k": config.get("num_experts_per_tok"),
-        "normalize": config.get("norm_topk_prob"),
+        "normalize": config.get("norm_topk_prob") if normalize is None else normalize,
         "balance_loss": config.get("router_aux_loss_coef"),
     }
     return {
@@ -52,6 +58,11 @@ def mixture(config: HfConfig, width: str = "moe_intermediate_size") -> Table:
         "router": router,
         "expert": glu(config, width),
     }
+
+
+def shared(config: HfConfig) -> Table:
+    """Return the gated network that all tokens share, beside the experts of `mixture`."""
+    return {"shared": glu(config, "shared_expert_intermediate_size"), "shared_gate": True}
 
 
 def mixed(

@@ -13,7 +13,7 @@ from ..rope import rotary, text_positions
 from ..rows import BLOCK, Row, rows
 from ..transforms import Split
 from .llama import GATED, HF_BLOCK, LLAMA, glu
-from .qwen2_moe import ffn_rows
+from .qwen2_moe import ffn_rows, mixture, shared
 from .qwen3_next import (
     HYBRID_KEYS,
     LINEAR,
@@ -35,21 +35,7 @@ def model(config: HfConfig) -> Table:
 
 def sparse_model(config: HfConfig) -> Table:
     """Return the `[model]` table of a Qwen3_5MoeTextConfig, which has experts in every layer."""
-    router = {
-        "kind": "top_k",
-        "top_k": config.get("num_experts_per_tok"),
-        "normalize": True,
-        "balance_loss": config.get("router_aux_loss_coef"),
-    }
-    experts = {
-        "kind": "moe",
-        "n_experts": config.get("num_experts"),
-        "router": router,
-        "expert": glu(config, "moe_intermediate_size"),
-        "shared": glu(config, "shared_expert_intermediate_size"),
-        "shared_gate": True,
-    }
-    return hybrid(config, experts)
+    return hybrid(config, mixture(config, normalize=True) | shared(config))
 
 
 def hybrid(config: HfConfig, ffn: Table) -> Table:

@@ -12,9 +12,9 @@ from ..rope import rotary
 from ..rows import BLOCK, Row, at_layers, rows
 from ..transforms import Chain, Depthwise, Split, SplitWithin
 from .bamba import of
-from .llama import HF_BLOCK, KEYS, LLAMA, OUTER_ROWS, PRE_NORMS, decoder, glu
+from .llama import HF_BLOCK, KEYS, LLAMA, OUTER_ROWS, PRE_NORMS, decoder
 from .mamba2 import value_of
-from .qwen2_moe import ROUTED, ffn_rows, mixture
+from .qwen2_moe import ROUTED, ffn_rows, mixture, shared
 
 LINEAR = "linear_attention"
 
@@ -22,8 +22,7 @@ LINEAR = "linear_attention"
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a Qwen3NextConfig."""
     table = gated_attention(config)
-    sparse = mixture(config)
-    sparse |= {"shared": glu(config, "shared_expert_intermediate_size"), "shared_gate": True}
+    sparse = mixture(config) | shared(config)
     mixers: dict[str, Table] = {FULL: {}, LINEAR: {"mixer": delta(config)}}
     ffns: dict[str, Table] = {"dense": {}, "sparse": {"ffn": sparse}}
     every, dense = config.get("decoder_sparse_step"), config.get("mlp_only_layers") or []
