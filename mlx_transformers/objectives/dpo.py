@@ -2,41 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import mlx.core as mx
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..core.context import Context
 from ..core.loss import Loss
-from ..ops.preference import LOSSES, Pairs, Preference, simpo
+from ..ops.preference import LOSSES, Pairs, Preference
 from .chunked_loss import ChunkedLoss, with_aux
 from .objective import Arrays, VocabularyModel
-from .preference import PreferenceKind, reference_of
-
-PairLoss = Literal[
-    "sigmoid",
-    "sigmoid_norm",
-    "hinge",
-    "ipo",
-    "exo_pair",
-    "nca_pair",
-    "robust",
-    "bco_pair",
-    "sppo_hard",
-    "aot",
-    "aot_unpaired",
-    "apo_zero",
-    "apo_down",
-    "discopop",
-    "simpo",
-    "cpo",
-]
-
-
-REFERENCE_FREE = ("simpo", "cpo")
-"""Losses that compare with no reference: SimPO (Meng et al. 2024, equation 6), of mean
-log-probabilities, and CPO (Xu et al. 2024, equation 3), which has a likelihood term beside it."""
+from .preference import PairLoss, PreferenceKind, ReferenceFreeLoss, reference_of
 
 RANKED = ("aot", "aot_unpaired")
 """Losses that sort the scores of a microbatch and compare them rank by rank."""
@@ -64,26 +40,26 @@ class Dpo(PreferenceKind):
     """The loss of a pair."""
     length_normalised: bool = False
     """Whether log-probabilities are means over a completion's tokens rather than sums."""
-    gamma: float = Field(0.0, ge=0)
-    """Margin of loss "simpo", on the scale of beta."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     """Assumed share of pairs whose labels are swapped."""
     sft: float = Field(0.0, ge=0)
-    """Weight of a second loss, the chosen completion's negative log-likelihood per token; in loss
-    "cpo", 0 stands for 1."""
+    """Weight of a second loss, the chosen completion's negative log-likelihood per token."""
     divergence: Literal["reverse_kl", "forward_kl", "js_divergence"] = "reverse_kl"
     """The divergence from the reference that the objective penalises (f-DPO, Wang et al. 2023)."""
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _has_a_reference(cls, loss: Any) -> Any:
+        if loss in get_args(ReferenceFreeLoss):
+            raise ValueError(
+                f"'{loss}' compares with no reference: it is a loss of objective.kind = \"orpo\""
+            )
+        return loss
 
     @model_validator(mode="after")
     def _smoothing_fits(self) -> "Dpo":
         if self.loss == "exo_pair" and not self.label_smoothing:
             raise ValueError("loss 'exo_pair' needs objective.label_smoothing, such as 1e-3")
-        if self.loss in REFERENCE_FREE and self.reference is not None:
-            raise ValueError(
-                f"loss '{self.loss}' compares with no reference: unset objective.reference"
-            )
-        if self.gamma and self.loss != "simpo":
-            raise ValueError("objective.gamma is the margin of loss 'simpo': set it to 0")
         return self
 
     @property
@@ -121,30 +97,20 @@ class DpoObjective:
         pairs = Pairs(
             chosen, rejected, chosen_ref, rejected_ref, n_chosen, n_rejected, config.divergence
         )
-        if config.length_normalised or config.loss == "simpo":
+        if config.length_normalised:
             pairs = pairs.per_token()
         n = weights.sum()  # once: MLX 0.32 can't compile an output that is also computed elsewhere
         parts = {"loss": self._loss(pairs, weights, n), **self._rewards(pairs, weights)}
         total = parts["loss"]
-        sft = config.sft or float(config.loss == "cpo")
-        if sft:
+        if config.sft:
             nll = -chosen / mx.maximum(n_chosen, 1)
             parts["nll"] = (nll * weights).sum()
-            total = total + sft * parts["nll"]
+            total = total + config.sft * parts["nll"]
         return with_aux(total, n, parts, ctx)
 
     def _loss(self, pairs: Pairs, weights: mx.array, n: mx.array) -> mx.array:
         """The sum of the weighted losses of pairs; n is the sum of the weights."""
         config, settings = self.config, self.settings
-        if config.loss == "simpo":
-            loss = simpo(
-                pairs.chosen,
-                pairs.rejected,
-                beta=config.beta,
-                gamma=config.gamma,
-                label_smoothing=config.label_smoothing,
-            )
-            return (loss * weights).sum()
         scores = pairs.scores()
         if config.loss == "bco_pair":
             both = mx.stop_gradient(scores.chosen_ratio + scores.rejected_ratio) / 2
@@ -153,7 +119,7 @@ class DpoObjective:
         if config.loss in RANKED:
             scores = scores.filler_last(weights > 0)
             weights = -mx.sort(-weights)
-        loss = LOSSES["sigmoid" if config.loss == "cpo" else config.loss](scores, settings)
+        loss = LOSSES[config.loss](scores, settings)
         return (loss * weights).sum()
 
     def _rewards(self, pairs: Pairs, weights: mx.array) -> Arrays:

@@ -1,8 +1,8 @@
-"""The table of objectives that compare completions of a policy with those of a reference."""
+"""Names of the losses of pairs, and the table of objectives that compare with a reference."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import mlx.nn as nn
 from pydantic import Field
@@ -11,6 +11,27 @@ from ..core.loss import Unit
 from ..core.task import Task
 from ..layers.adapters.switch import adapters_off
 from .objective import ADAPTER_OFF, ChunkedKind, VocabularyModel, run_of_reference
+
+PairLoss = Literal[
+    "sigmoid",
+    "sigmoid_norm",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+]
+"""Losses of pairs relative to a reference, those of the objective `dpo`, by TRL's names."""
+
+ReferenceFreeLoss = Literal["orpo", "simpo", "cpo"]
+"""Losses of pairs that have no place for a reference, those of the objective `orpo`."""
 
 
 class PreferenceKind(ChunkedKind):

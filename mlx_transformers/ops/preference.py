@@ -356,9 +356,9 @@ def simpo(chosen: B, rejected: B, *, beta: float, gamma: float, label_smoothing:
     return _smoothed(beta * (chosen - rejected) - gamma, label_smoothing)
 
 
-def cpo(chosen: B, rejected: B, *, beta: float) -> B:
+def cpo(chosen: B, rejected: B, *, beta: float, label_smoothing: float = 0.0) -> B:
     """CPO (Xu et al. 2024), equation 3: DPO's loss with a uniform reference."""
-    return -_log_sigmoid(beta * (chosen - rejected))
+    return _smoothed(beta * (chosen - rejected), label_smoothing)
 
 
 def alpha_reward(logp: B, alpha: float) -> B:

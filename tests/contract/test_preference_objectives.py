@@ -201,26 +201,33 @@ def test_kto_weighs_good_and_bad_rows_against_the_kl_of_mismatched_ones():
     assert float(found.parts["kl"]) == pytest.approx(kl * w.sum(), rel=1e-4, abs=1e-6)
 
 
-def test_simpo_is_an_option_of_dpo():
-    model = model_of(1)
-    one = loss_of({"kind": "dpo", "loss": "simpo", "beta": 2.0, "gamma": 0.5}, model=model)
-    table = {"kind": "orpo", "loss": "simpo", "beta": 2.0, "gamma": 0.5, "nll": 0.0}
-    assert float(one.total) == pytest.approx(float(loss_of(table, model=model).total), rel=1e-5)
-    cpo = loss_of({"kind": "dpo", "loss": "cpo"}, model=model)
-    same = loss_of({"kind": "orpo", "loss": "cpo"}, model=model)
-    assert float(cpo.total) == pytest.approx(float(same.total), rel=1e-5)
+def test_simpo_and_cpo_take_label_smoothing():
+    model, share = model_of(1), 0.2
+    (good, n_good), (bad, n_bad) = log_probs(model, "chosen"), log_probs(model, "rejected")
+    for loss, difference in (
+        ("simpo", 2.0 * (good / n_good - bad / n_bad) - 0.5),
+        ("cpo", 2.0 * (good - bad)),
+    ):
+        table = {"kind": "orpo", "loss": loss, "beta": 2.0, "nll": 0.0, "label_smoothing": share}
+        found = float(loss_of(table, model=model).total)
+        kept, swapped = np.log1p(np.exp(-difference)), np.log1p(np.exp(difference))
+        each = (1 - share) * kept + share * swapped
+        assert found == pytest.approx((each * PAIRS["weights"]).sum(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"loss": "simpo", "reference": "r"}, "compares with no reference"),
-        ({"gamma": 1.0}, "margin of loss 'simpo'"),
+        ({"kind": "dpo", "loss": "simpo"}, 'no reference: .* objective.kind = "orpo"'),
+        ({"kind": "dpo", "loss": "cpo"}, 'no reference: .* objective.kind = "orpo"'),
+        ({"kind": "orpo", "loss": "sigmoid"}, 'a reference: .* objective.kind = "dpo"'),
+        ({"kind": "orpo", "loss": "cpo", "gamma": 1.0}, "doesn't read objective.gamma"),
+        ({"kind": "orpo", "label_smoothing": 0.1}, "doesn't read objective.label_smoothing"),
     ],
 )
-def test_options_of_dpo_without_an_effect_are_refused(table, message):
+def test_a_loss_of_the_other_objective_and_unread_options_are_refused(table, message):
     with pytest.raises(ValueError, match=message):
-        parse("objective", {"kind": "dpo"} | table)
+        parse("objective", table)
 
 
 def test_exo_needs_label_smoothing():
