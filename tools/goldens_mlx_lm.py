@@ -37,22 +37,37 @@ SMALL = {
 LINEAR = {"rope_scaling": {"type": "linear", "rope_type": "linear", "factor": 4.0}}
 ROTARY = {"rotary": {"base": 500.0, "type": "origin"}}
 
+NAMED = {"num_layers": "num_hidden_layers", "layer_norm_epsilon": "rms_norm_eps"}
+"""Keys of EXAONE 3, and those of SMALL in their place."""
+LLAMA3 = {
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    }
+}
+
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     # mlx-lm has no InternLM 1: a LLaMA with biases, its positions under other keys
     "internlm": ("llama", {"bias": True, **ROTARY}, {"attention_bias": True, "rope_theta": 500.0}),
     "internlm2": ("internlm2", {"bias": True}, {}),
     "internlm2_linear": ("internlm2", {"bias": False, **LINEAR, "rope_traditional": True}, {}),
+    "exaone": ("exaone", {"num_layers": 2, "layer_norm_epsilon": 1e-5, **LLAMA3}, {}),
     "internlm3": ("internlm3", {"bias": True, "qkv_bias": True, "head_dim": 4, **LINEAR}, {}),
 }
 """By name: mlx-lm's module, the config beside SMALL, and what only mlx-lm is told."""
+TITLES = {"exaone": "Exaone"}
 
 
 def make(name: str) -> None:
     """Write the two files of a golden."""
     module, own, more = CASES[name]
     family = name.partition("_")[0]
-    title = family.replace("internlm", "InternLM") + "ForCausalLM"
+    title = TITLES.get(family, family.replace("internlm", "InternLM")) + "ForCausalLM"
     config = {**SMALL, **own, "model_type": family, "architectures": [title]}
+    config = {k: v for k, v in config.items() if k not in {NAMED.get(key) for key in own}}
     if "rotary" in config:
         del config["rope_theta"], config["num_key_value_heads"]
     code: Any = import_module(f"mlx_lm.models.{module}")

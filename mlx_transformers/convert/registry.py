@@ -45,6 +45,7 @@ from .families.ernie4_5 import ERNIE4_5
 from .families.ernie4_5_moe import ERNIE4_5_MOE
 from .families.esm import ESM
 from .families.eurobert import EUROBERT
+from .families.exaone import EXAONE
 from .families.exaone4 import EXAONE4
 from .families.exaone_moe import EXAONE_MOE
 from .families.falcon import FALCON
@@ -174,6 +175,7 @@ FAMILIES: tuple[Family, ...] = (
     ERNIE4_5_MOE,
     ESM,
     EUROBERT,
+    EXAONE,
     EXAONE4,
     EXAONE_MOE,
     FALCON,
