@@ -74,8 +74,9 @@ def reference_product(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def load_tool() -> Callable[[str], Any]:
+def load_tool(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     """Import a script of tools/ as a module, by the name of its file."""
+    monkeypatch.syspath_prepend(TOOLS)
 
     def load(name: str) -> Any:
         spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")

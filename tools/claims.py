@@ -24,6 +24,7 @@ from mlx_transformers import load_recipe, train  # before mlx: it chooses the BL
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from claim_runs import RECIPES, RUNS
 from mlx.utils import tree_flatten
 
 from mlx_transformers.assembly.saved import load
@@ -33,64 +34,6 @@ from mlx_transformers.data.corpora.induction import Induction
 from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.score.seeds import estimate
 from mlx_transformers.verbs.evaluate import open_run
-
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-MIXER = "model.block.mixer"
-NO_POSITIONS = "model.position={kind='none'}"
-MAMBA = (f"{MIXER}={{kind='mamba', state_dim=16}}", NO_POSITIONS)
-
-
-def budget(steps: int, *more: str) -> tuple[str, ...]:
-    """Settings of a run of so many steps, which is evaluated and saved at its end."""
-    ends = ("eval.every", "checkpoint.every", "log.sample_every")
-    return (f"train.steps={steps}", "eval.batches=20", *(f"{key}={steps}" for key in ends), *more)
-
-
-def task(steps: int, length: int, *more: str) -> tuple[str, ...]:
-    """Settings of a synthetic task of so many tokens."""
-    sizes = (f"model.max_seq_len={length}", f"train.seq_len={length}", "train.batch_size=32")
-    return budget(steps, *sizes, *more)
-
-
-def text(*more: str, hidden_dim: int = 172) -> tuple[str, ...]:
-    """Settings of a model of Shakespeare of a quarter of a million weights."""
-    sizes = ("model.dim=64", "model.max_seq_len=128", "train.seq_len=128")
-    sizes += ("data.tokenizer.vocab_size=512", f"model.block.ffn.hidden_dim={hidden_dim}")
-    return budget(200, *sizes, *more)
-
-
-MQAR = task(1500, 24, "data.settings={n_pairs=4, length=24, vocab_size=32}")
-COPYING = task(
-    1000, 24, "data.settings={n_tokens=4, context=20, vocab_size=8}", "optim.learning_rate=4e-3"
-)
-INDUCTION = task(1000, 16, "data.settings={length=16, vocab_size=8}", "optim.learning_rate=4e-3")
-
-RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "mqar attention": ("tasks/mqar_tiny", MQAR),
-    "mqar linear attention": (
-        "tasks/mqar_tiny",
-        (*MQAR, f"{MIXER}={{kind='linear_attention', n_heads=2}}", NO_POSITIONS),
-    ),
-    "selective copy mamba": ("tasks/selective_copy_tiny", (*COPYING, *MAMBA)),
-    "selective copy s4": (
-        "tasks/selective_copy_tiny",
-        (*COPYING, f"{MIXER}={{kind='s4', state_dim=64}}", NO_POSITIONS),
-    ),
-    "induction mamba": ("tasks/induction_tiny", (*INDUCTION, *MAMBA)),
-    "llama": ("llama_tiny", text()),
-    "retnet": ("efficient/retnet_tiny", text(hidden_dim=86)),
-    "gla": ("efficient/gla_tiny", text()),
-    "half depth": (
-        "depth/mixture_of_depths_tiny",
-        text("model.blocks.routed.route.capacity=0.5"),
-    ),
-    "switch": (
-        "experts/switch_tiny",
-        text("model.blocks.sparse.ffn.expert.hidden_dim=172"),
-    ),
-    "universal": ("depth/universal_tiny", text()),
-}
-"""The recipe of each run and the keys set in it."""
 
 Values = Mapping[str, float]
 """The figures that a claim compares, for one seed."""
@@ -160,20 +103,29 @@ def last(metric: str, **runs: str) -> Callable[[Seed], Values]:
     return values
 
 
-def induction(seed: Seed) -> Values:
-    """Accuracy on rows as long as those of training, and on longer ones."""
-    model, tokenizer = load(seed.run("induction mamba").path)
-    found = {}
-    for length, examples in ((16, 128), (256, 32), (4096, 16)):
-        corpus = Induction({"length": length, "seed": 10_000 + seed.seed, "vocab_size": 8})
-        draws = (np.random.default_rng([corpus.settings.seed, i]) for i in range(examples))
-        rows = mx.array([tokenizer.encode(corpus.example(draw)["text"]) for draw in draws])
-        right = 0
-        for batch in mx.split(rows, max(1, examples * length // 16384)):
-            logits = model(batch[:, :-1])[:, -1]
-            right += int((mx.argmax(logits, axis=-1) == batch[:, -1]).sum().item())
-        found[f"{length:,} tokens"] = right / examples
-    return found
+def induction(run: str, *lengths: int) -> Callable[[Seed], Values]:
+    """Accuracy of a run on rows of these many tokens."""
+
+    def values(seed: Seed) -> Values:
+        model, tokenizer = load(seed.run(run).path)
+        return {
+            f"{length:,} tokens": recalled(model, tokenizer, seed, length) for length in lengths
+        }
+
+    return values
+
+
+def recalled(model: Any, tokenizer: Any, seed: Seed, length: int) -> float:
+    """The share of answers of new rows that are right."""
+    corpus = Induction({"length": length, "seed": 10_000 + seed.seed, "vocab_size": 8})
+    examples = max(16, min(128, 8192 // length))
+    draws = (np.random.default_rng([corpus.settings.seed, i]) for i in range(examples))
+    rows = mx.array([tokenizer.encode(corpus.example(draw)["text"]) for draw in draws])
+    right = 0
+    for batch in mx.split(rows, max(1, examples * length // 16384)):
+        logits = model(batch[:, :-1])[:, -1]
+        right += int((mx.argmax(logits, axis=-1) == batch[:, -1]).sum().item())
+    return right / examples
 
 
 def halting(seed: Seed) -> Values:
@@ -276,12 +228,33 @@ CLAIMS: dict[str, Claim] = {
         last("val_accuracy", mamba="selective copy mamba", s4="selective copy s4"),
         lambda v: v["mamba"] > 0.95 and v["s4"] < v["mamba"] - 0.1,
     ),
+    "longer_copy": Claim(
+        "Mamba solves selective copying of eight tokens among 64; S4 doesn't",
+        "Gu and Dao 2023 (Mamba), table 1",
+        "accuracy",
+        last("val_accuracy", mamba="longer copy mamba", s4="longer copy s4"),
+        lambda v: v["mamba"] > 0.95 and v["s4"] < v["mamba"] - 0.1,
+    ),
     "induction": Claim(
         "Induction heads that Mamba learns at 16 tokens hold at 256 times as many",
         "Gu and Dao 2023 (Mamba), section 4.1.2",
         "accuracy",
-        induction,
+        induction("induction mamba", 16, 256, 4096),
         lambda v: v["16 tokens"] > 0.95 and v["4,096 tokens"] > 0.95,
+    ),
+    "induction_256": Claim(
+        "Induction heads that Mamba learns at 256 tokens hold at 16 times as many",
+        "Gu and Dao 2023 (Mamba), section 4.1.2",
+        "accuracy",
+        induction("induction mamba long", 256, 4096),
+        lambda v: v["256 tokens"] > 0.95 and v["4,096 tokens"] > 0.95,
+    ),
+    "sequential_digits": Claim(
+        "S4D names digits that it reads pixel by pixel better than an LSTM",
+        "Gu et al. 2022 (S4D), table 4; Gu et al. 2021 (S4), table 6",
+        "accuracy",
+        last("val_accuracy", s4d="digits s4d", lstm="digits lstm"),
+        lambda v: v["s4d"] > v["lstm"],
     ),
     "flat_decoding": Claim(
         f"A token that Mamba writes costs as much after {WRITTEN:,} others as at the start",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from .config import Data
-from .corpora.generated import GeneratedCorpus
+from .corpora.configured import Configured
 from .corpora.table import CORPORA
 from .files import Files
 from .hub import Hub
@@ -23,7 +23,7 @@ def open_source(data: Data) -> Source:
         return Hub(data.dataset, data.dataset_config, key)
     assert data.corpus is not None
     corpus = CORPORA[data.corpus]
-    return corpus(data.settings) if issubclass(corpus, GeneratedCorpus) else corpus()
+    return corpus(data.settings) if issubclass(corpus, Configured) else corpus()
 
 
 def open_valid_source(data: Data, source: Source) -> Source | None:

