@@ -20,7 +20,7 @@ from mlx_transformers.ops.attention import attention, attention_fused, attention
 from mlx_transformers.ops.glu import glu, glu_naive
 from mlx_transformers.ops.masks import Mask
 from mlx_transformers.ops.rotary import rotate, rotate_fused
-from mlx_transformers.ops.route import Dispatch, DispatchDense
+from mlx_transformers.ops.route import Dispatch, DispatchNaive
 from mlx_transformers.ops.xent import (
     cross_entropy,
     cross_entropy_fused,
@@ -85,7 +85,7 @@ def turn() -> Group:
 def route(n: int, n_experts: int, top_k: int, dim: int, hidden_dim: int) -> Group:
     choice = mx.argpartition(mx.random.normal((n, n_experts)), top_k, axis=-1)[:, :top_k]
 
-    def ffn(make: Callable[..., Dispatch | DispatchDense], *args: mx.array) -> mx.array:
+    def ffn(make: Callable[..., Dispatch | DispatchNaive], *args: mx.array) -> mx.array:
         x, gates, w_gate, w_up, w_down = args
         d = make(choice, n_experts)
         rows = d.gather(x)
@@ -93,7 +93,7 @@ def route(n: int, n_experts: int, top_k: int, dim: int, hidden_dim: int) -> Grou
         return d.combine(d.linear(rows, w_down), gates)
 
     forms = {
-        "every expert": DispatchDense,
+        "every expert": DispatchNaive,
         "single rows": partial(Dispatch, block=1),
         "ours": Dispatch,
     }

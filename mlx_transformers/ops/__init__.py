@@ -1,5 +1,4 @@
 """Operations on arrays: a fast form beside its plain definition, which tests compare it with.
 
-Layers, objectives and commands call them. The docstring of one that none of them calls begins its
-second paragraph with "Stand-alone".
+Layers, objectives and commands call every one of them.
 """

@@ -28,27 +28,6 @@ def input_scales(magnitude: mx.array, grid: int = GRID) -> Iterator[mx.array]:
         yield scales / mx.sqrt(scales.max() * scales.min())
 
 
-def scale_errors(
-    weight: mx.array, x: mx.array, quantize: ROUND, grid: int = GRID
-) -> tuple[mx.array, list[mx.array]]:
-    """Return the mean squared output error of each exponent, `[grid]`, and their scales.
-
-    Stand-alone: no command uses it.
-
-    Args:
-        weight: `[out, in]`.
-        x: inputs of the layer, `[n, in]`.
-        quantize: rounds a matrix.
-        grid: how many exponents.
-    """
-    exact, errors, all_scales = x @ weight.T, [], []
-    for scales in input_scales(mx.abs(x).mean(axis=0), grid):
-        changed = quantize(weight * scales) / scales
-        errors.append(((exact - x @ changed.T) ** 2).mean())
-        all_scales.append(scales)
-    return mx.stack(errors), all_scales
-
-
 def best_clip(weight: mx.array, x: mx.array, quantize: ROUND, group: int) -> mx.array:
     """Return a matrix whose largest weights are clipped, per group, where that loses less.
 
@@ -73,19 +52,3 @@ def best_clip(weight: mx.array, x: mx.array, quantize: ROUND, group: int) -> mx.
         best = mx.minimum(error, best)
         mx.eval(bound, best)
     return mx.clip(grouped, -bound, bound).reshape(out, width)
-
-
-def group_round(weight: mx.array, bits: int, group: int | None = None) -> mx.array:
-    """Quantize and dequantize `[out, in]` by the smallest and largest weight of each group.
-
-    Stand-alone: no command uses it.
-
-    The zero point is a whole number, as in the published code; MLX's own groups have an offset.
-    """
-    w = weight.reshape(weight.shape[0], -1, group or weight.shape[1])
-    least, most = w.min(axis=-1, keepdims=True), w.max(axis=-1, keepdims=True)
-    high = 2**bits - 1
-    scale = mx.maximum((most - least) / high, 1e-5)
-    zero = mx.clip(-mx.round(least / scale), 0, high)
-    codes = mx.clip(mx.round(w / scale) + zero, 0, high)
-    return ((codes - zero) * scale).reshape(weight.shape)

@@ -29,13 +29,3 @@ def confident(logits: mx.array, measure: Measure, threshold: float) -> mx.array:
     if measure == "margin":
         return margin(probs) > threshold
     return probs.max(axis=-1) > threshold
-
-
-def exit_layer(confident: mx.array) -> mx.array:
-    """The first layer at which each row is confident, `[L, ...]` to `[...]`; else the last.
-
-    Stand-alone: the decoder stops at that layer without computing the others.
-    """
-    n_layers = confident.shape[0]
-    first = mx.argmax(confident.astype(mx.int32), axis=0)
-    return mx.where(confident.any(axis=0), first, n_layers - 1)

@@ -34,50 +34,6 @@ class Grids(Protocol):
 
 
 @dataclass(frozen=True)
-class AffineLevels:
-    """`scale · (code - zero)`, one scale and zero point per row `[out]`."""
-
-    scale: np.ndarray
-    zero: np.ndarray
-    high: int
-
-    def codes(self, column: np.ndarray) -> np.ndarray:
-        codes: np.ndarray = np.clip(np.round(column / self.scale) + self.zero, 0, self.high)
-        return codes
-
-    def values(self, codes: np.ndarray) -> np.ndarray:
-        values: np.ndarray = self.scale * (codes - self.zero)
-        return values
-
-
-@dataclass(frozen=True)
-class AffineGrids:
-    """Levels from the smallest to the largest weight of each row, 0 included.
-
-    Stand-alone: no command uses it. `mlxt quantize` rounds to `MlxGrids`.
-
-    Attributes:
-        bits: of a code.
-        symmetric: equally far on both sides of 0, which has the middle code.
-    """
-
-    bits: int
-    symmetric: bool = False
-
-    def fit(self, group: np.ndarray) -> AffineLevels:
-        high = 2**self.bits - 1
-        least, most = np.minimum(group.min(axis=1), 0), np.maximum(group.max(axis=1), 0)
-        if self.symmetric:
-            most = np.maximum(np.abs(least), most)
-            least = -most
-        empty = least == most
-        least, most = np.where(empty, -1, least), np.where(empty, 1, most)
-        scale = (most - least) / high
-        middle = np.full(len(group), float((high + 1) // 2))
-        return AffineLevels(scale, middle if self.symmetric else np.round(-least / scale), high)
-
-
-@dataclass(frozen=True)
 class MlxLevels:
     """`code · scale + bias`, as MLX's mode `affine` has it."""
 

@@ -1,8 +1,7 @@
 """Elementwise recurrences over time as associative scans: linear ones, and those of a maximum.
 
-    linear_recurrence   h_t = a_t h_{t-1} + b_t
-    complex_recurrence  the same of complex numbers
-    max_recurrence      m_t = max(a_t + m_{t-1}, b_t)
+    linear_recurrence  h_t = a_t h_{t-1} + b_t
+    max_recurrence     m_t = max(a_t + m_{t-1}, b_t)
 
 Two neighbouring steps are one step of the same form, so T steps become T/2, and so on: log2(T)
 rounds on arrays of T, T/2, T/4 ... steps (Blelloch 1990, "Prefix Sums and Their Applications").
@@ -60,39 +59,6 @@ def linear_recurrence_naive(a: BTx, b: BTx, h: Bx | None = None) -> BTx:
     return mx.stack(out, axis=1)
 
 
-def complex_recurrence(a: BTx, b: BTx, h: Bx) -> BTx:
-    """Compute `h_t = a_t h_{t-1} + b_t` of complex numbers, whose parts are the last axis.
-
-    Args:
-        a: coefficients `[..., 2]`, as large as b.
-        b: inputs `[..., 2]`.
-        h: the state before the first step.
-
-    Returns:
-        The state after each step.
-    """
-
-    def forward(a: mx.array, b: mx.array, h: mx.array) -> mx.array:
-        return _scan(a, b, h, _complex_product, mx.add)
-
-    def backward(
-        primals: tuple[mx.array, ...], cotangent: mx.array, out: mx.array
-    ) -> tuple[mx.array, ...]:
-        a, _, h = primals
-        conjugate = a * mx.array([1.0, -1.0], a.dtype)
-        grad = _reversed(conjugate, cotangent, _complex_product)
-        past = _before(out, h) * mx.array([1.0, -1.0], a.dtype)
-        return _complex_product(past, grad), grad, _complex_product(conjugate, grad)[:, 0]
-
-    out: mx.array = custom_vjp(forward, backward)(a, b, h)
-    return out
-
-
-def _complex_product(a: mx.array, b: mx.array) -> mx.array:
-    re = a[..., 0] * b[..., 0] - a[..., 1] * b[..., 1]
-    return mx.stack([re, a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]], axis=-1)
-
-
 def max_recurrence(a: BTx, b: BTx, m: Bx) -> BTx:
     """Compute `m_t = max(a_t + m_{t-1}, b_t)` for t = 1 ... T; equals `max_recurrence_naive`.
 
@@ -145,11 +111,11 @@ def _scan(a: mx.array, b: mx.array, h: mx.array, times: Combine, plus: Combine) 
     return mx.stack([first, second], axis=2).reshape(second.shape[0], length, *second.shape[2:])
 
 
-def _reversed(a: mx.array, cotangent: mx.array, times: Combine = mx.multiply) -> mx.array:
+def _reversed(a: mx.array, cotangent: mx.array) -> mx.array:
     """`g_t = dh_t + a_{t+1} g_{t+1}`, from the last step to the first."""
     following = mx.concatenate([a[:, 1:], mx.zeros_like(a[:, :1])], axis=1)
     zero = mx.zeros_like(cotangent[:, 0])
-    return _scan(following[:, ::-1], cotangent[:, ::-1], zero, times, mx.add)[:, ::-1]
+    return _scan(following[:, ::-1], cotangent[:, ::-1], zero, mx.multiply, mx.add)[:, ::-1]
 
 
 def _before(out: mx.array, h: mx.array) -> mx.array:

@@ -149,16 +149,3 @@ def packed_codes(codes: np.ndarray, bits: int) -> mx.array:
     stream = (codes[..., None].astype(np.uint8) >> shifts) & 1
     packed = np.packbits(stream.reshape(len(codes), -1), axis=-1, bitorder="little")
     return mx.array(np.ascontiguousarray(packed).view("<u4"))
-
-
-def unpacked_codes(words: mx.array, bits: int) -> np.ndarray:
-    """Return the codes `[out, in]` of words, as `packed_codes` packs them.
-
-    Stand-alone: no command uses it.
-    """
-    data = np.array(words).astype("<u4", copy=False)
-    stream = np.unpackbits(data.view(np.uint8), axis=-1, bitorder="little")
-    stream = stream.reshape(*stream.shape[:-1], -1, bits)
-    places = stream << np.arange(bits, dtype=np.uint8)
-    codes: np.ndarray = places.sum(axis=-1, dtype=np.uint8)
-    return codes

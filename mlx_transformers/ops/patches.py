@@ -28,19 +28,6 @@ def patches(pixels: Array, size: int) -> Array:
     return split.transpose(0, 1, 3, 2, 4, 5).reshape(B, rows * columns, size * size * channels)
 
 
-def embed_patches(pixels: Array, kernel: Array, bias: Array | None = None) -> Array:
-    """Project each patch, `[B, height, width, channels] -> [B, P, D]`.
-
-    Stand-alone: the layer kind is a linear layer on `patches`.
-
-    ViT (Dosovitskiy et al. 2021), equation 1: a convolution whose kernel `[D, size, size,
-    channels]` is also its step, computed as one matrix product.
-    """
-    D, size = kernel.shape[:2]
-    x = patches(pixels, size) @ kernel.reshape(D, -1).T
-    return x if bias is None else x + bias
-
-
 def unpatch(x: Array, rows: int, columns: int, size: int) -> Array:
     """The pictures `[B, height, width, channels]` of `patches [B, rows * columns, ...]`."""
     B = x.shape[0]

@@ -361,14 +361,6 @@ def cpo(chosen: B, rejected: B, *, beta: float, label_smoothing: float = 0.0) ->
     return _smoothed(beta * (chosen - rejected), label_smoothing)
 
 
-def alpha_reward(logp: B, alpha: float) -> B:
-    """AlphaPO's reward `(1 - p^-alpha) / alpha` (Gupta et al. 2025), log p where alpha is 0.
-
-    Stand-alone: no objective uses it.
-    """
-    return logp if alpha == 0.0 else (1 - mx.exp(-alpha * logp)) / alpha
-
-
 def bradley_terry(chosen: B, rejected: B, *, margin: B | None = None, centering: float = 0.0) -> B:
     """`-log sigmoid(chosen - rejected - margin)` of rewards: Ouyang et al. 2022, equation 1.
 

@@ -1,4 +1,4 @@
-"""Masks of pruning, true where a weight is kept: by magnitude, n:m, whole rows, and Wanda.
+"""Masks of pruning, true where a weight is kept: by magnitude, n:m, and Wanda.
 
 Ties go to the earlier weight, which is kept.
 """
@@ -60,40 +60,6 @@ def n_of_m_mask(scores: mx.array, n: int, m: int) -> mx.array:
     if width % m or not 0 < n <= m:
         raise ValueError(f"{width} inputs have no {n} of every {m}.")
     return keep_highest(scores.reshape(out, -1, m), m - n).reshape(out, width)
-
-
-def structured_mask(
-    weight: mx.array, amount: float, *, order: float = 2, axis: int = 0
-) -> mx.array:
-    """Return a mask without the rows (axis 0) or columns (axis 1) of the smallest norms.
-
-    Stand-alone: no command uses it.
-    """
-    axes = [i for i in range(weight.ndim) if i != axis % weight.ndim]
-    norms = vector_norm(weight, axes, order)
-    keeps = keep_highest(norms, pruned_count(amount, norms.size))
-    shape = [1] * weight.ndim
-    shape[axis] = -1
-    return mx.broadcast_to(keeps.reshape(shape), weight.shape)
-
-
-def vector_norm(weight: mx.array, axes: Sequence[int], order: float = 2) -> mx.array:
-    """Return the norm of order 0, 1, 2, ..., inf or -inf over some axes."""
-    size = mx.abs(weight)
-    if order == 0:
-        return (size > 0).astype(mx.float32).sum(axis=list(axes))
-    if order in (float("inf"), float("-inf")):
-        return size.max(axis=list(axes)) if order > 0 else size.min(axis=list(axes))
-    return (size**order).sum(axis=list(axes)) ** (1 / order)
-
-
-def input_norms(x: mx.array, kind: str = "sum") -> mx.array:
-    """Return the norm of each input over samples `[n, in]`: `sum` of squares, or `mean`.
-
-    Stand-alone: no command uses it.
-    """
-    squares = (x * x).sum(axis=0)
-    return mx.sqrt(squares / len(x) if kind == "mean" else squares)
 
 
 def wanda_scores(weight: mx.array, norms: mx.array) -> mx.array:

@@ -3,7 +3,7 @@
 A `Dispatch` is made once per layer from the choices `[N, k]`. It sorts the N * k (token, choice)
 pairs by expert and lays them out in blocks of M rows, every block of one expert: an expert's last
 block is padded with rows that are never read. The number of blocks depends on shapes alone, so
-the layout changes from batch to batch and the compiled graph does not. `DispatchDense` is the
+the layout changes from batch to batch and the compiled graph does not. `DispatchNaive` is the
 twin: the same calls, every expert on every token.
 
     d = Dispatch(choice, n_experts)
@@ -108,7 +108,7 @@ def _best_block(pairs: int, n_experts: int, cpu: bool) -> int:
     return min(64, 1 << quarter.bit_length() - 1)
 
 
-class DispatchDense:
+class DispatchNaive:
     """The twin of `Dispatch`: every expert on every token, unchosen ones weighted by zero."""
 
     def __init__(self, choice: mx.array, n_experts: int):

@@ -51,21 +51,6 @@ def balance_over_layers(pooled: mx.array) -> mx.array:
     return pooled.shape[-1] * (mx.stop_gradient(load) * probs / mx.square(layers)).sum()
 
 
-def second_place_loss(second: mx.array, probs: mx.array, first: mx.array) -> mx.array:
-    """Half the balance loss of second choices, whose probabilities leave the first choice out.
-
-    Stand-alone: no router uses it.
-
-    `moe_use_second_place_loss` of tensor2tensor and mesh.
-
-    Args:
-        second, first: `[..., T, E]`, 1 at a token's second or first choice.
-        probs: `[..., T, E]`.
-    """
-    rest = probs * (1.0 - first)
-    return 0.5 * balance_loss(second, rest / (rest.sum(axis=-1, keepdims=True) + 1e-9))
-
-
 def z_loss(logits: mx.array, weights: mx.array | None = None) -> mx.array:
     """`mean(logsumexp(logits)²)` over tokens; Zoph et al. 2022 (ST-MoE), equation 5."""
     squared = mx.square(mx.logsumexp(logits, axis=-1))

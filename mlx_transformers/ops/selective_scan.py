@@ -17,7 +17,6 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from .custom_vjp import custom_vjp
-from .linear_recurrence import complex_recurrence
 
 SEGMENT_NUMBERS = 1 << 21
 """Numbers of the states that are computed at once: 8 MiB of float32."""
@@ -270,34 +269,3 @@ def selective_scan_naive(
         h = mx.exp(step * a) * h + step * at(b, t) * u[:, t, :, None]
         outputs.append((at(c, t) * h).sum(axis=-1))
     return mx.stack(outputs, axis=1), h
-
-
-def complex_selective_scan(
-    u: mx.array, dt: mx.array, a: mx.array, b: mx.array, c: mx.array
-) -> tuple[mx.array, mx.array]:
-    """The scan with complex states: `y_t = 2 Re(Σ_n C_t h_t)`, the conjugate half implied.
-
-    Stand-alone: no layer kind uses it.
-
-    Args:
-        u, dt: `[B, T, D]`.
-        a: A `[D, N, 2]`: real and imaginary parts.
-        b, c: `[B, T, G, N, 2]`, or `[D, N, 2]`.
-
-    Returns:
-        `y [B, T, D]` and the last state `[B, D, N, 2]`.
-    """
-    B, _, D = u.shape
-
-    def each(x: mx.array) -> mx.array:
-        return x if x.ndim == 3 else mx.repeat(x, D // x.shape[2], axis=2)
-
-    step = dt[..., None]
-    size = mx.exp(step * a[..., 0])
-    angle = step * a[..., 1]
-    decay = mx.stack([size * mx.cos(angle), size * mx.sin(angle)], axis=-1)
-    written = (dt * u)[..., None, None] * each(b)
-    states = complex_recurrence(decay, written, mx.zeros((B, *written.shape[2:])))
-    read = each(c)
-    products = read[..., 0] * states[..., 0] - read[..., 1] * states[..., 1]
-    return 2.0 * products.sum(axis=-1), states[:, -1]

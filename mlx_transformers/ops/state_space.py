@@ -215,11 +215,3 @@ def run_system_naive(
         state = (system.advance(columns) + system.writes @ now).transpose(2, 0, 1)
         outputs.append(y.T)
     return mx.stack(outputs, axis=1), state
-
-
-def long_convolution(u: mx.array, kernel: mx.array) -> mx.array:
-    """Causal convolution `y_t = Σ_l K_l u_{t-l}` by FFT: `u [..., H, T]`, `kernel [H, T]`."""
-    length = u.shape[-1]
-    padded = 2 * length
-    product = mx.fft.rfft(u, n=padded) * mx.fft.rfft(kernel, n=padded)
-    return mx.fft.irfft(product, n=padded)[..., :length]

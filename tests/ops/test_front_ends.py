@@ -15,8 +15,6 @@ from mlx_transformers.ops.rotary import rotate_by
 from mlx_transformers.ops.rotary_grid import (
     grid_angles,
     grid_positions,
-    multimodal_positions,
-    section_angles,
 )
 
 from .compare import assert_close, draw
@@ -39,35 +37,6 @@ def test_patches_of_a_square_follow_each_other_before_they_are_merged() -> None:
     assert grid_positions(2, 4, merge=2).tolist()[:5] == [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2]]
     with pytest.raises(ValueError, match="no whole squares"):
         grid_positions(3, 4, merge=2)
-
-
-def test_each_frequency_turns_by_its_own_coordinate() -> None:
-    places = mx.array([[[1]], [[0]], [[0]]])
-    plain = section_angles(places, [1, 2, 1])[0, 0, 0]
-    mixed = section_angles(places, [2, 1, 1], interleaved=True)[0, 0, 0]
-    assert (plain != 0).tolist() == [True, False, False, False]
-    assert (mixed != 0).tolist() == [True, False, False, True]
-
-
-def test_text_goes_on_behind_the_largest_coordinate_of_a_picture() -> None:
-    kinds = np.array([[0, 0, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0, 0]])
-    valid = np.array([[1, 1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1]])
-    places, deltas = multimodal_positions(kinds, [[(1, 4, 4)]], valid=valid, merge=2)
-    assert places[:, 0].T.tolist()[2:] == [[2, 2, 2], [2, 2, 3], [2, 3, 2], [2, 3, 3], [4, 4, 4]]
-    assert places[0, 1].tolist() == [0, 0, 0, 1, 2, 3, 4]
-    assert deltas.tolist() == [[-2], [0]]
-    with pytest.raises(ValueError, match="no grid"):
-        multimodal_positions(kinds, [[]])
-
-
-def test_text_goes_on_behind_the_sides_of_a_film_that_lasts_longer() -> None:
-    kinds = np.array([[0, 2, 2, 2, 0]])
-    run = {"grids": [[], [(3, 2, 2)]], "merge": 2, "pace": [2.0]}
-    behind, delta = multimodal_positions(kinds, **run)
-    sides, other = multimodal_positions(kinds, **run, resume="sides")
-    assert behind[0, 0].tolist() == [0, 1, 3, 5, 6]
-    assert sides[0, 0].tolist() == [0, 1, 3, 5, 2]
-    assert (delta.item(), other.item()) == (2, 1)
 
 
 def test_patches_come_back_as_the_picture() -> None:

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.ops.route import Dispatch, DispatchDense
+from mlx_transformers.ops.route import Dispatch, DispatchNaive
 
 from .compare import assert_close, assert_derivative, assert_same_gradients, draw, numpy64
 
@@ -55,7 +55,7 @@ def test_each_token_meets_its_experts_and_none_is_dropped(
     choice, args = choices(kind, n, k, n_experts), leaves(n, k, n_experts)
     want = by_numpy(choice, *args)
     assert_close(ffn(Dispatch(choice, n_experts, block), *args), want)
-    assert_close(ffn(DispatchDense(choice, n_experts), *args), want)
+    assert_close(ffn(DispatchNaive(choice, n_experts), *args), want)
 
 
 @pytest.mark.parametrize("kind", ["any", "one", "twice", "empty"])
@@ -64,7 +64,7 @@ def test_gradients_equal_the_dense_ones(block: int | None, kind: str) -> None:
     choice = choices(kind, 40, 3, 5)
     assert_same_gradients(
         lambda *args: ffn(Dispatch(choice, 5, block), *args),
-        lambda *args: ffn(DispatchDense(choice, 5), *args),
+        lambda *args: ffn(DispatchNaive(choice, 5), *args),
         leaves(40, 3, 5),
     )
 

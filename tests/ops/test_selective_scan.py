@@ -6,9 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from mlx_transformers.ops.linear_recurrence import complex_recurrence, linear_recurrence_naive
 from mlx_transformers.ops.selective_scan import (
-    complex_selective_scan,
     selective_scan,
     selective_scan_naive,
 )
@@ -75,29 +73,3 @@ def test_large_steps_forget_without_overflow() -> None:
         return lambda *args: scan(*args[:5], state=args[5])[0]
 
     assert_same_gradients(both(selective_scan), both(selective_scan_naive), args, bound=3e-5)
-
-
-def test_complex_states_without_imaginary_parts_are_twice_the_real_scan() -> None:
-    u, dt, a, b, c, _ = arguments(*SHAPES["two groups"])
-    real, last = selective_scan(u, dt, a, b, c)
-    pairs = [mx.stack([x, mx.zeros_like(x)], axis=-1) for x in (a, b, c)]
-    y, states = complex_selective_scan(u, dt, *pairs)
-    assert_close(y, 2 * real)
-    assert_close(states[..., 0], last)
-
-
-def test_a_complex_recurrence_is_one_of_matrices() -> None:
-    a, b, h = draw(1, B, 5, D, 2), draw(2, B, 5, D, 2), draw(3, B, D, 2)
-
-    def naive(a: mx.array, b: mx.array, h: mx.array) -> mx.array:
-        rows = [mx.stack([a[..., 0], -a[..., 1]], -1), mx.stack([a[..., 1], a[..., 0]], -1)]
-        turn, out = mx.stack(rows, axis=-2), []
-        for t in range(a.shape[1]):
-            h = (turn[:, t] @ h[..., None])[..., 0] + b[:, t]
-            out.append(h)
-        return mx.stack(out, axis=1)
-
-    assert_same_gradients(complex_recurrence, naive, [a, b, h], bound=3e-5)
-    real = [mx.stack([x, mx.zeros_like(x)], -1) for x in (a[..., 0], b[..., 0], h[..., 0])]
-    want = linear_recurrence_naive(a[..., 0], b[..., 0], h[..., 0])
-    assert_close(complex_recurrence(*real)[..., 0], want)

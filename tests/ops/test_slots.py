@@ -9,7 +9,6 @@ from mlx_transformers.ops.router_losses import (
     balance_over_layers,
     entropy,
     marked,
-    second_place_loss,
     z_loss,
 )
 from mlx_transformers.ops.second_choices import keep_choices, normalised
@@ -160,13 +159,6 @@ def test_losses_are_their_formulas() -> None:
         together
     )
     assert float(entropy(mx.array([0.5, 0.5, 0.0]))) == pytest.approx(np.log(2))
-
-
-def test_the_loss_of_second_choices_leaves_the_first_out() -> None:
-    probs = mx.array([[[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]]])
-    first, second = mx.array([[[1.0, 0, 0], [0, 0, 1]]]), mx.array([[[0.0, 1, 0], [0, 1, 0]]])
-    mean = (0.3 / 0.5 + 0.3 / 0.5) / 2
-    assert float(second_place_loss(second, probs, first)) == pytest.approx(0.5 * 3 * mean)
 
 
 def test_slots_hold_each_token_of_a_choice_once() -> None:

@@ -7,18 +7,11 @@ import numpy as np
 import pytest
 
 from mlx_transformers.ops.complex import Complex
-from mlx_transformers.ops.dplr import (
-    discretize_dplr,
-    dplr_kernel,
-    dplr_system,
-    truncated,
-    untruncated,
-)
+from mlx_transformers.ops.dplr import dplr_system
 from mlx_transformers.ops.hippo import Measure, diagonal, dplr, rank_correction, transition
 from mlx_transformers.ops.state_space import (
     MakeSystem,
     diagonal_system,
-    long_convolution,
     run_system,
     run_system_naive,
 )
@@ -84,39 +77,6 @@ def test_a_sequence_continued_from_its_state_is_the_whole(name: str) -> None:
     second, after = run_system(make, u[:, 5:], state, chunk=3)
     assert_close(mx.concatenate([first, second], axis=1), whole)
     assert_close(after, last)
-
-
-@pytest.mark.parametrize("length", [7, 8])
-@pytest.mark.parametrize("rank", [1, 2])
-def test_the_kernel_by_cauchy_sums_is_that_by_powers(rank: int, length: int) -> None:
-    p, low = parameters(), draw(3, rank, H, N // 2, 2)
-
-    def parts(p: tuple[mx.array, ...]) -> tuple[Complex, ...]:
-        return Complex(-mx.exp(p[0]), p[1]), Complex.of(p[5]), Complex.of(p[2]), Complex.of(p[3])
-
-    def by_cauchy(*p: mx.array) -> mx.array:
-        a, low, b, c = parts(p)
-        step, _ = discretize_dplr(a, low, b, mx.exp(p[4]))
-        return dplr_kernel(a, low, b, truncated(c, step, length), mx.exp(p[4]), length)
-
-    def by_powers(*p: mx.array) -> mx.array:
-        return dplr_system(*parts(p), mx.exp(p[4]))(length).kernel
-
-    assert_same_gradients(by_cauchy, by_powers, [*p, low], bound=3e-5)
-
-
-def test_a_trained_kernel_gives_its_state_space_back() -> None:
-    p = parameters()
-    a, low, c = Complex(-mx.exp(p[0]), p[1]), Complex.of(draw(3, 1, H, N // 2, 2)), p[3]
-    step, _ = discretize_dplr(a, low, Complex.of(p[2]), mx.exp(p[4]))
-    back = untruncated(truncated(Complex.of(c), step, 6), step, 6)
-    assert_close(back.pairs(), c, bound=1e-4)
-
-
-def test_a_long_convolution_is_the_recurrence() -> None:
-    make, u = diagonal_of(*parameters()), draw(1, B, T, H)
-    y = long_convolution(u.swapaxes(1, 2), make(T).kernel).swapaxes(1, 2)
-    assert_close(y, run_system_naive(make, u)[0])
 
 
 @pytest.mark.parametrize("measure", ["legs", "legt", "fout"])

@@ -2,9 +2,18 @@
 
 import mlx.core as mx
 import numpy as np
+from reference_ops import integers
+from reference_ops.pruning import input_norms, structured_mask
+from reference_ops.rounding import (
+    AffineGrids,
+    AffineLevels,
+    group_round,
+    output_error,
+    scale_errors,
+)
 
-from mlx_transformers.ops import awq, gptq, integers, packed, pruning
-from mlx_transformers.ops.hessian import DAMP, hessian, output_error
+from mlx_transformers.ops import gptq, packed, pruning
+from mlx_transformers.ops.hessian import DAMP, hessian
 from mlx_transformers.ops.sparsegpt import sparsegpt
 from reference_adapt.numeric import Arrays, Options, Rule
 
@@ -79,7 +88,7 @@ def mlx_packing(options: Options, x: Arrays) -> Arrays:
 def gptq_layer(options: Options, x: Arrays) -> Arrays:
     """GPTQ with integer zero points."""
     weight, h = np.array(x["weight"], np.float64), hessian(np.array(x["activations"]))
-    grids = gptq.AffineGrids(options["bits"], options["symmetric"])
+    grids = AffineGrids(options["bits"], options["symmetric"])
     found = gptq.gptq(
         weight,
         h,
@@ -88,7 +97,7 @@ def gptq_layer(options: Options, x: Arrays) -> Arrays:
         by_diagonal=options["act_order"],
         damp=options["damp"],
     )
-    levels = [level for level in found.levels if isinstance(level, gptq.AffineLevels)]
+    levels = [level for level in found.levels if isinstance(level, AffineLevels)]
     return {
         "codes": mx.array(found.codes.astype(np.int64)),
         "scales": single(np.stack([level.scale for level in levels], axis=1)),
@@ -120,10 +129,10 @@ def awq_layer(options: Options, x: Arrays) -> Arrays:
         if "group_size" in options:
             size, mode = options["group_size"], options.get("mode", "affine")
             return packed.rounded(weight, packed.Packing(options["bits"], size, mode))
-        return awq.group_round(weight, options["bits"], options["group"])
+        return group_round(weight, options["bits"], options["group"])
 
     weight = x["weight"]
-    errors, scales = awq.scale_errors(weight, x["activations"], quantize, options["grid"])
+    errors, scales = scale_errors(weight, x["activations"], quantize, options["grid"])
     best = int(mx.argmin(errors).item())
     return {
         "errors": errors,
@@ -142,9 +151,7 @@ def magnitude(options: Options, x: Arrays) -> Arrays:
         masks = [pruning.n_of_m_mask(mx.abs(weight), n, m) for weight in weights]
     elif kind == "structured":
         order, axis = float(options.get("n", 2)), options.get("dim", 0)
-        masks = [
-            pruning.structured_mask(weight, amount, order=order, axis=axis) for weight in weights
-        ]
+        masks = [structured_mask(weight, amount, order=order, axis=axis) for weight in weights]
     else:
         masks = repeated(weights, options)
     return {f"mask_{name}": mask for name, mask in zip(names, masks, strict=True)}
@@ -168,7 +175,7 @@ def repeated(weights: list[mx.array], options: Options) -> list[mx.array]:
 
 def wanda(options: Options, x: Arrays) -> Arrays:
     """Wanda on one layer."""
-    norms = pruning.input_norms(x["activations"], options.get("norm", "sum"))
+    norms = input_norms(x["activations"], options.get("norm", "sum"))
     scores = pruning.wanda_scores(x["weight"], norms)
     if "m" in options:
         mask = pruning.n_of_m_mask(scores, options["n"], options["m"])

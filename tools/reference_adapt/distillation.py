@@ -69,10 +69,36 @@ def minillm(options: Options, x: Arrays) -> Arrays:
     picked = [mx.take_along_axis(each, labels, axis=-1)[..., 0] for each in (student, teacher)]
     return {
         "single_step": mean(distillation.kl(student, teacher), mask > 0),
-        "advantages": distillation.teacher_advantages(
+        "advantages": teacher_advantages(
             *picked, mask, options["gamma"], per_token=options["length_normalization"]
         ),
     }
+
+
+def teacher_advantages(
+    student: mx.array, teacher: mx.array, mask: mx.array, gamma: float, *, per_token: bool = True
+) -> mx.array:
+    """Return MiniLLM's long-term rewards: what the teacher gives the rest of a sampled text.
+
+    The discounted sum of `log p_t - log p_s` of the sampled tokens from each position on, `[B, T]`.
+    Weights are γ^i from the start of the row, as in TRL's code.
+
+    Args:
+        student: log-probabilities of the sampled tokens, `[B, T]`.
+        teacher: the same of the teacher.
+        mask: 1 where a token counts.
+        gamma: the discount; 0 leaves each token its own reward.
+        per_token: divide by the sum of the weights (the paper's length normalisation).
+    """
+    rewards = mx.where(mask > 0, teacher - student, 0)
+    if gamma == 0:
+        return rewards
+    weights = gamma ** mx.arange(mask.shape[1]).astype(mx.float32)
+    total = mx.cumsum(rewards * weights, axis=1, reverse=True)
+    if not per_token:
+        return total
+    lengths = mx.where(mask > 0, 1.0, 1e-4) * weights
+    return total / mx.cumsum(lengths, axis=1, reverse=True)
 
 
 RULES = (

@@ -126,6 +126,11 @@ def orpo(options: Options, x: Arrays) -> Arrays:
     }
 
 
+def alpha_reward(logp: mx.array, alpha: float) -> mx.array:
+    """AlphaPO's reward `(1 - p^-alpha) / alpha` (Gupta et al. 2025), log p where alpha is 0."""
+    return logp if alpha == 0.0 else (1 - mx.exp(-alpha * logp)) / alpha
+
+
 def cpo(options: Options, x: Arrays) -> Arrays:
     """CPO, SimPO and AlphaPO on logits of chosen, then rejected rows."""
     logps, completion, _ = token_logps(x)
@@ -136,7 +141,7 @@ def cpo(options: Options, x: Arrays) -> Arrays:
     chosen, rejected = mx.split(scores, 2)
     n = len(chosen)
     nll = -token_mean(logps[:n], completion[:n])
-    good, bad = (preference.alpha_reward(each, options["alpha"]) for each in (chosen, rejected))
+    good, bad = (alpha_reward(each, options["alpha"]) for each in (chosen, rejected))
     ones, zero = mx.ones_like(chosen), mx.zeros_like(chosen)
     pairs = preference.Pairs(good, bad, zero, zero, ones, ones)
     settings = preference.Preference(beta, smoothing)

@@ -8,7 +8,7 @@ from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.ops.act import Halting
 from mlx_transformers.ops.attention import attention
 from mlx_transformers.ops.depth_routing import binary_cross_entropy, top_tokens
-from mlx_transformers.ops.exits import confident, exit_layer, margin
+from mlx_transformers.ops.exits import confident, margin
 from mlx_transformers.ops.masks import Mask
 from mlx_transformers.ops.router_losses import entropy
 from reference_groups.case import Arrays, Case, Rule
@@ -64,6 +64,13 @@ def _branch(case: Case, x: mx.array, mask: Mask) -> mx.array:
     heads = attention(project("wq"), project("wk"), project("wv"), scale=scale, mask=mask)
     a = heads[:, 0] @ case.params["wo"]
     return a + mx.tanh((x + a) @ case.params["w1"]) @ case.params["w2"]
+
+
+def exit_layer(confident: mx.array) -> mx.array:
+    """The first layer at which each row is confident, `[L, ...]` to `[...]`; else the last."""
+    n_layers = confident.shape[0]
+    first = mx.argmax(confident.astype(mx.int32), axis=0)
+    return mx.where(confident.any(axis=0), first, n_layers - 1)
 
 
 def early_exit(case: Case) -> Arrays:

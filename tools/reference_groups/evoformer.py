@@ -6,9 +6,9 @@ from typing import TypeVar
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
+from reference_ops.sequence_block import SequenceBlock
 
 from mlx_transformers.layers.evoformer.block import EvoformerBlock
-from mlx_transformers.layers.evoformer.sequence_block import SequenceBlock
 from mlx_transformers.layers.evoformer.sizes import EvoformerSizes
 from reference_groups.case import Arrays, Case, Rule
 

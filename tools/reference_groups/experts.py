@@ -14,7 +14,6 @@ from mlx_transformers.ops.router_losses import (
     balance_loss,
     balance_over_layers,
     marked,
-    second_place_loss,
     token_mean,
     z_loss,
 )
@@ -24,6 +23,19 @@ from reference_groups.case import Arrays, Case, Rule
 
 MESH_MINIMUM = 4
 """Fewest slots of an expert in mesh and st-moe-pytorch."""
+
+
+def second_place_loss(second: mx.array, probs: mx.array, first: mx.array) -> mx.array:
+    """Half the balance loss of second choices, whose probabilities leave the first choice out.
+
+    `moe_use_second_place_loss` of tensor2tensor and mesh.
+
+    Args:
+        second, first: `[..., T, E]`, 1 at a token's second or first choice.
+        probs: `[..., T, E]`.
+    """
+    rest = probs * (1.0 - first)
+    return 0.5 * balance_loss(second, rest / (rest.sum(axis=-1, keepdims=True) + 1e-9))
 
 
 def combined(slots: Slots, choice: mx.array, gates: mx.array, n_experts: int) -> mx.array:

@@ -4,15 +4,16 @@ import re
 
 import mlx.core as mx
 import numpy as np
+from reference_ops.multimodal_rope import multimodal_positions, section_angles
 
 from mlx_transformers.data.pictures.preprocess import Preprocess
 from mlx_transformers.data.pictures.resize import resize, resize_float
 from mlx_transformers.data.sound.log_mel import RATE, log_mel, mel_filters
 from mlx_transformers.ops.contrastive import clip_losses, pair_logits, siglip_losses
-from mlx_transformers.ops.patches import embed_patches
+from mlx_transformers.ops.patches import patches
 from mlx_transformers.ops.resample import resampling_matrix
 from mlx_transformers.ops.rotary import rotate_by
-from mlx_transformers.ops.rotary_grid import grid_angles, multimodal_positions, section_angles
+from mlx_transformers.ops.rotary_grid import grid_angles
 from reference_groups.case import Arrays, Case, Rule
 
 
@@ -66,7 +67,9 @@ def patch_embedding(case: Case) -> Arrays:
     """Projected patches; pictures and kernels arrive with their channels before rows."""
     pixels = case.inputs["pixel_values"].transpose(0, 2, 3, 1)
     kernel = case.params["weight"].transpose(0, 2, 3, 1)
-    return {"out": embed_patches(pixels, kernel, case.params.get("bias"))}
+    D, size = kernel.shape[:2]
+    out = patches(pixels, size) @ kernel.reshape(D, -1).T
+    return {"out": out + case.params["bias"] if "bias" in case.params else out}
 
 
 def rotary_grid(case: Case) -> Arrays:

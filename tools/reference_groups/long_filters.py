@@ -1,15 +1,14 @@
 """Of groups 2 to 5: attention free transformers, H3, Hyena, product keys, and TTT."""
 
 import mlx.core as mx
+from reference_ops.hyena import decay_window, hyena, long_convolution
+from reference_ops.ttt import ttt_linear
 
 from mlx_transformers.ops.attention_free import attention_free
-from mlx_transformers.ops.hyena import decay_window, hyena
 from mlx_transformers.ops.lookup import lookup
 from mlx_transformers.ops.norms import layer_norm
 from mlx_transformers.ops.product_keys import best_keys
 from mlx_transformers.ops.short_conv import short_convolution
-from mlx_transformers.ops.state_space import long_convolution
-from mlx_transformers.ops.ttt import ttt_linear
 from reference_groups.case import Arrays, Case, Rule
 
 

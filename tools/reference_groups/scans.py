@@ -2,9 +2,10 @@
 
 import mlx.core as mx
 import mlx.nn as nn
+from reference_ops.complex_scan import complex_selective_scan
 
 from mlx_transformers.ops.linear_attention import linear_attention
-from mlx_transformers.ops.selective_scan import complex_selective_scan, selective_scan
+from mlx_transformers.ops.selective_scan import selective_scan
 from reference_groups.case import Arrays, Case, Rule
 
 

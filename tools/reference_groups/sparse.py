@@ -4,6 +4,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_unflatten
+from reference_ops.native_sparse import native_sparse
 
 from mlx_transformers.assembly import registry  # noqa: F401  (fills the slots of positions)
 from mlx_transformers.core.context import Context, Layout
@@ -13,7 +14,6 @@ from mlx_transformers.ops.attention import attention
 from mlx_transformers.ops.key_patterns import Factorised, first_tokens, joined_blocks, windowed
 from mlx_transformers.ops.key_sets import KeySet, Tokens, attend, padded, union
 from mlx_transformers.ops.masks import Mask
-from mlx_transformers.ops.native_sparse import native_sparse
 from mlx_transformers.recipe.slot import kind_of
 from reference_groups.case import Arrays, Case, Rule
 

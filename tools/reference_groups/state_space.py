@@ -2,21 +2,19 @@
 
 import mlx.core as mx
 import numpy as np
+from reference_ops.complex_scan import complex_recurrence
+from reference_ops.dplr_kernel import dplr_kernel, untruncated
+from reference_ops.hyena import long_convolution
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.layers.mixers.s4d import S4d
 from mlx_transformers.ops.complex import Complex
-from mlx_transformers.ops.dplr import (
-    discretize_dplr,
-    dplr_kernel,
-    untruncated,
-)
+from mlx_transformers.ops.dplr import discretize_dplr
 from mlx_transformers.ops.hippo import diagonal, dplr, rank_correction, transition
-from mlx_transformers.ops.linear_recurrence import complex_recurrence, linear_recurrence
+from mlx_transformers.ops.linear_recurrence import linear_recurrence
 from mlx_transformers.ops.state_space import (
     diagonal_system,
     discretize,
-    long_convolution,
     run_system,
 )
 from reference_groups.case import Arrays, Case, Rule

@@ -21,8 +21,8 @@ class S4(StateSpaceKind):
 
     Gu, Goel, Ré 2022 ([arXiv:2111.00396](https://arxiv.org/abs/2111.00396)), theorem 1: the HiPPO
     matrix in the basis where it is normal plus low rank. Its kernel comes from powers of the
-    discretised matrix, chunk by chunk; the published form, a Cauchy sum and an FFT over the whole
-    length, is `ops.dplr.dplr_kernel`, and equal. The layer trains C and not C̃ = C (I - Ā^L), which
+    discretised matrix, chunk by chunk; it equals the published form, a Cauchy sum and an FFT
+    over the whole length. The layer trains C and not C̃ = C (I - Ā^L), which
     belongs to one length L.
     """
 

@@ -3,11 +3,11 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...ops.triangle import attention_of_rows
-from ..linear import ResidualLinear
-from .alignment import PairBias, Transition
-from .gated_attention import blocked
-from .pairs import TriangleAttention, TriangleMultiplication
+from mlx_transformers.layers.evoformer.alignment import PairBias, Transition
+from mlx_transformers.layers.evoformer.gated_attention import blocked
+from mlx_transformers.layers.evoformer.pairs import TriangleAttention, TriangleMultiplication
+from mlx_transformers.layers.linear import ResidualLinear
+from mlx_transformers.ops.triangle import attention_of_rows
 
 
 class SequenceAttention(nn.Module):

@@ -1,7 +1,5 @@
 """Native sparse attention: means of blocks say which blocks a query reads in full.
 
-Stand-alone: no layer kind uses this operation, so no recipe can choose it.
-
 Yuan et al. 2025 (NSA), equations 7 to 12, with plain means for the paper's learned compression, as
 in flash-linear-attention. Shapes: q `[B, H, T, K]`, k and v `[B, G, T, K]` with H a multiple of G;
 the heads of a group choose blocks together.
@@ -11,7 +9,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from .key_sets import attend, blocks
+from mlx_transformers.ops.key_sets import attend, blocks
 
 
 class NativeSparse(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from .custom_vjp import custom_vjp
+from mlx_transformers.ops.custom_vjp import custom_vjp
 
 TINY = 2.0**-23
 """Smallest scale of a range, float32's machine epsilon, as in torch's observers."""
@@ -52,8 +52,6 @@ def grid_of(
 ) -> Grid:
     """Return the grid from the smallest to the largest number of `x`, 0 included.
 
-    Stand-alone: no command uses it.
-
     Args:
         x: the numbers.
         low: smallest code.
@@ -79,9 +77,6 @@ def fake_quantize(
     x: mx.array, scale: mx.array, zero: mx.array, low: int, high: int, gain: float = 1.0
 ) -> mx.array:
     """Quantize and dequantize `x`, with a gradient for `x`, the scale and the zero point.
-
-    Stand-alone: no command uses it. Quantization-aware training rounds to the values that MLX packs
-    (`ops/packed.py`).
 
     Args:
         x: the numbers.

@@ -1,7 +1,5 @@
 """TTT-Linear: a linear model per head that learns by gradient descent while it reads.
 
-Stand-alone: no layer kind uses this operation, so no recipe can choose it.
-
 The state is the weight W and bias c of `f(x) = x + LN(x W + c)`. Each token is a training example:
 from its key k, f is to give its value v; one step of size η on the squared error follows. Within a
 mini-batch all gradients are taken at W of its start, so that it is computed by matrix products
@@ -11,7 +9,7 @@ mini-batch all gradients are taken at W of its start, so that it is computed by 
 
 import mlx.core as mx
 
-from ..core.shapes import BHTK
+from mlx_transformers.core.shapes import BHTK
 
 
 def ttt_linear(

@@ -1,7 +1,5 @@
 """Hyena: long convolutions with implicit filters, between gates.
 
-Stand-alone: no layer kind uses this operation, so no recipe can choose it.
-
     z_1 = v        z_{n+1} = x_n · (h_n * z_n)        y = z_{N+1}
 
 A filter is a small network of the position, times a decay. Poli et al. 2023, "Hyena Hierarchy"
@@ -13,11 +11,18 @@ import math
 
 import mlx.core as mx
 
-from ..core.shapes import BTD
-from .state_space import long_convolution
+from mlx_transformers.core.shapes import BTD
 
 FAST, SLOW, TARGET = 0.3, 1.5, 1e-2
 """Share of the longest row at which the fastest and slowest filter have decayed to `TARGET`."""
+
+
+def long_convolution(u: mx.array, kernel: mx.array) -> mx.array:
+    """Causal convolution `y_t = Σ_l K_l u_{t-l}` by FFT: `u [..., H, T]`, `kernel [H, T]`."""
+    length = u.shape[-1]
+    padded = 2 * length
+    product = mx.fft.rfft(u, n=padded) * mx.fft.rfft(kernel, n=padded)
+    return mx.fft.irfft(product, n=padded)[..., :length]
 
 
 def position_features(length: int, width: int) -> mx.array:

@@ -3,12 +3,11 @@
 from functools import partial
 
 import mlx.core as mx
+from ops.compare import assert_close, assert_same_gradients, draw
+from reference_ops.native_sparse import native_sparse
 
 from mlx_transformers.ops.attention import attention_naive
 from mlx_transformers.ops.masks import Mask
-from mlx_transformers.ops.native_sparse import native_sparse
-
-from .compare import assert_close, assert_same_gradients, draw
 
 B, H, G, T, K = 2, 4, 2, 14, 6
 SCALE = 0.5
