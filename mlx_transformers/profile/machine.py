@@ -3,6 +3,7 @@
 import mlx.core as mx
 
 from ..core.device import matmul_flops
+from .others import BUSY
 from .timing import seconds
 
 MIB = 2**20
@@ -39,21 +40,37 @@ class Peaks:
         took = min(seconds(lambda: source + 1) for _ in range(2))
         self.copy_bytes_per_s = max(self.copy_bytes_per_s, 2 * source.nbytes / took)
 
-    def utilization(self, flop_per_s: float) -> tuple[float | None, str | None]:
+    def utilization(
+        self, flop_per_s: float, others: float | None
+    ) -> tuple[float | None, str | None]:
         """Model FLOPs utilization (MFU), or None and the reason why it can't be given.
 
         Chowdhery et al. 2022 (PaLM), appendix B, relative to the reference product measured here.
+        `others` is the share of the cores' time that other processes took; None: unknown.
         """
+        cause = _cause(others)
         share = flop_per_s / self.matmul_flop_per_s
         slowest = min(self.products) / self.matmul_flop_per_s
         if share > 1:
             return None, (
-                f"the step ran at {share:.0%} of the reference product, which other processes "
-                "must have slowed down; measure again on an idle machine"
+                f"the step ran at {share:.0%} of the reference product, which was slowed down: "
+                f"{cause}"
             )
         if slowest < STEADY:
             return None, (
-                f"the reference product fell to {slowest:.0%} of its best while measuring, so "
-                "other processes were busy; measure again on an idle machine"
+                f"the reference product fell to {slowest:.0%} of its best while measuring: {cause}"
             )
         return share, None
+
+
+def _cause(others: float | None) -> str:
+    """What slowed a reference product down, and the cure."""
+    if others is None:
+        return "other processes, or heat; measure again on an idle machine"
+    if others > BUSY:
+        taken = f"other processes took {others:.0%} of the cores' time"
+        return f"{taken}; measure again on an idle machine"
+    return (
+        f"the processor's clock fell (heat, battery), since other processes took {others:.0%} of "
+        "the cores' time; measure again"
+    )

@@ -1,6 +1,5 @@
 """Profiles a recipe: its training and decoding speed on this machine, and their limits."""
 
-import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,14 +21,12 @@ from .capture import capture, check_capture
 from .decoding import Decoding, decodings
 from .energy import Energy, measure_energy
 from .machine import Peaks
+from .others import Others, sentence
 from .step import StepTimer, TimedFeed, step_bytes
 from .timing import Spread
 
 ROUNDS = 5
 """Rounds in which all measurements take turns."""
-
-BUSY = 0.5
-"""Load per core above which other processes disturb the measurement."""
 
 Say = Callable[[str], None]
 
@@ -55,7 +52,7 @@ class Speed:
         traces: traces of the compiled step.
         declared_traces: traces that its shapes require.
         peak_gib: peak MLX memory of the loop, GiB.
-        load: system load per core in the minute before; see `BUSY`.
+        others: share of the cores' time that other processes took meanwhile; None: unknown.
     """
 
     tokens_per_step: int
@@ -72,7 +69,7 @@ class Speed:
     traces: int
     declared_traces: int
     peak_gib: float
-    load: float
+    others: float | None
 
 
 @dataclass(frozen=True)
@@ -142,28 +139,30 @@ def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: N
         raise RunError(f"--steps {steps} is too few to measure how steps vary. Ask for at least 2.")
     rounds = min(ROUNDS, steps // 2)
     set_wired_limit()
-    load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    if load > BUSY:
-        say(f"This machine is busy (load {load:.1f} per core), so figures will be too low.")
+    others = Others()
     say("Compiling ...")
     with closing(training_feed(built)) as feed:
         dry = dry_run(built.step, _step_batches(built, feed))
         timer = StepTimer(built.step, TimedFeed(feed))
         timer.warm()
+        if warning := sentence(others.share()):
+            say(warning)
         for number in range(rounds):
             say(f"Round {number + 1} of {rounds} ...")
             peaks.look()
             timer.round(steps // rounds + (number < steps % rounds))
         peaks.look()
-    return _speed(built, timer, peaks, dry.compile_s, load)
+    return _speed(built, timer, peaks, dry.compile_s, others.share())
 
 
-def _speed(built: Built, timer: StepTimer, peaks: Peaks, first_s: float, load: float) -> Speed:
+def _speed(
+    built: Built, timer: StepTimer, peaks: Peaks, first_s: float, others: float | None
+) -> Speed:
     train, step = built.recipe.train, built.step
     tokens = train.batch_size * train.accumulate * train.seq_len
     step_s = Spread.of(timer.loop)
     per_token = flops_per_token(built.model, train.seq_len)
-    mfu, missing = peaks.utilization(per_token * tokens / step_s.median)
+    mfu, missing = peaks.utilization(per_token * tokens / step_s.median, others)
     return Speed(
         tokens_per_step=tokens,
         microbatches=train.accumulate,
@@ -179,7 +178,7 @@ def _speed(built: Built, timer: StepTimer, peaks: Peaks, first_s: float, load: f
         traces=step.traces,
         declared_traces=step.declared_traces,
         peak_gib=timer.peak_gib,
-        load=load,
+        others=others,
     )
 
 

@@ -6,7 +6,6 @@ Prints the fields of a `BenchRow` as a line of JSON.
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from ..trainer.loop import arrays
 from .decoding import decode_speed
 from .energy import measure_energy
 from .machine import Peaks
+from .others import Others
 from .step import StepTimer, TimedFeed
 from .sweep import why_ended
 from .timing import Spread
@@ -49,7 +49,7 @@ class BenchRow:
         watts: mean power of CPU, GPU and neural engine while training.
         joules_per_million_tokens: energy of training at that power; None where it can't be read.
         energy_missing: why the energy is None.
-        load: system load per core in the minute before.
+        others: share of the cores' time that other processes took meanwhile; None: unknown.
         error: why the measurement failed, in a sentence.
     """
 
@@ -64,7 +64,7 @@ class BenchRow:
     watts: float | None = None
     joules_per_million_tokens: float | None = None
     energy_missing: str | None = None
-    load: float | None = None
+    others: float | None = None
     error: str | None = None
 
 
@@ -74,7 +74,7 @@ def measure_rung(built: Built, name: str, seconds: float) -> BenchRow:
     Raises:
         RunError: the loss of the fresh model is not finite.
     """
-    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    others = Others()
     set_wired_limit()
     peaks = Peaks(built.step.dtype)
     train = built.recipe.train
@@ -92,7 +92,8 @@ def measure_rung(built: Built, name: str, seconds: float) -> BenchRow:
         energy = measure_energy(lambda: (sum(timer.loop_steps(a_second)), a_second * tokens))
     speed = Spread.of([tokens / seconds_of_step for seconds_of_step in took])
     per_token = flops_per_token(built.model, train.seq_len)
-    mfu, missing = peaks.utilization(per_token * speed.median)
+    share = others.share()
+    mfu, missing = peaks.utilization(per_token * speed.median, share)
     decoder = causal_decoder(built.model)
     return BenchRow(
         name,
@@ -106,7 +107,7 @@ def measure_rung(built: Built, name: str, seconds: float) -> BenchRow:
         energy.watts,
         energy.joules_per_million_tokens,
         energy.missing,
-        load,
+        share,
     )
 
 

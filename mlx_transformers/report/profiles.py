@@ -6,7 +6,8 @@ from itertools import product
 from pathlib import Path
 
 from ..profile.energy import Energy
-from ..profile.measure import BUSY, Profile, Speed
+from ..profile.measure import Profile, Speed
+from ..profile.others import BUSY
 from ..profile.sweep import Axis, Cell, best, tied
 from ..profile.timing import Spread
 from . import page
@@ -52,8 +53,15 @@ def speed_rows(profile: Profile) -> Rows:
         ("compilation", f"{speed.compile_s:.1f} s"),
         ("traces of the step", f"{speed.traces} of {speed.declared_traces} declared"),
         ("device", f"{profile.device}, {profile.dtype}"),
-        ("load before, by core", f"{speed.load:.1f}" + (BUSY_NOTE if speed.load > BUSY else "")),
+        ("other processes", others_text(speed.others)),
     ]
+
+
+def others_text(share: float | None) -> str:
+    """How busy other processes kept the cores, with a warning where that disturbs."""
+    if share is None:
+        return "not known here"
+    return f"{share:.0%} of the cores' time" + (BUSY_NOTE if share > BUSY else "")
 
 
 def mfu_text(speed: Speed) -> str:

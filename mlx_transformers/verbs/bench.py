@@ -11,7 +11,7 @@ from typing import Any
 from ..assembly.recipe import load_recipe
 from ..core.device import facts
 from ..core.errors import RunError
-from ..profile.measure import BUSY
+from ..profile.others import sentence
 from ..profile.rung import BenchRow, measured_apart
 from ..runs.durable import replace_text
 
@@ -70,8 +70,8 @@ def bench(
     for number, recipe in enumerate(recipes, start=1):
         say(f"Measuring {recipe} ({number} of {len(recipes)}) ...")
         row = measured_apart(recipe, sets, seconds)
-        if row.load is not None and row.load > BUSY:
-            say(f"This machine is busy (load {row.load:.1f} per core): figures will be too low.")
+        if warning := sentence(row.others):
+            say(warning)
         rows.append(row)
     return Bench(
         chip=machine["device_name"],

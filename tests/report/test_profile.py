@@ -146,18 +146,24 @@ def test_too_few_steps_are_refused(built: Built) -> None:
 
 
 @pytest.mark.parametrize(
-    ("products", "flop_per_s", "share", "reason"),
+    ("products", "flop_per_s", "others", "share", "reason"),
     [
-        ([90.0, 100.0, 95.0], 50.0, 0.5, None),
-        ([90.0, 100.0], 101.0, None, "ran at 101% of the reference product"),
-        ([100.0, 40.0, 95.0], 50.0, None, "fell to 40% of its best"),
+        ([90.0, 100.0, 95.0], 50.0, None, 0.5, None),
+        ([90.0, 100.0], 101.0, None, None, "ran at 101% of the reference product"),
+        ([100.0, 40.0, 95.0], 50.0, None, None, "fell to 40% of its best while measuring: other"),
+        ([100.0, 40.0, 95.0], 50.0, 0.9, None, "other processes took 90% of the cores' time"),
+        ([100.0, 40.0, 95.0], 50.0, 0.0, None, "the processor's clock fell"),
     ],
 )
 def test_a_disturbed_reference_product_gives_no_mfu(
-    products: list[float], flop_per_s: float, share: float | None, reason: str | None
+    products: list[float],
+    flop_per_s: float,
+    others: float | None,
+    share: float | None,
+    reason: str | None,
 ) -> None:
     peaks = Peaks(mx.float32)
     peaks.products = products
-    found, why = peaks.utilization(flop_per_s)
+    found, why = peaks.utilization(flop_per_s, others)
     assert found == share
     assert (why is None) if reason is None else (reason in (why or ""))
