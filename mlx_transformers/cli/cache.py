@@ -7,8 +7,10 @@ import typer
 
 from .options import AsJson
 from .terminal import print_table
+from .usage import Verbs
 
 app = typer.Typer(
+    cls=Verbs,
     help="Show or clean the cache: prepared data, compiled kernels, downloads.",
     invoke_without_command=True,
 )

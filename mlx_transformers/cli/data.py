@@ -11,12 +11,13 @@ from ..core.errors import RunError
 from .options import AsJson, Recipe, Sets, user_path
 from .preparing import watch
 from .terminal import print_table
+from .usage import Verbs
 
 if TYPE_CHECKING:
     from ..data.inspect import Report
     from ..data.prepared import Prepared
 
-app = typer.Typer(help="Corpora, and texts prepared for training.", no_args_is_help=True)
+app = typer.Typer(cls=Verbs, help="Corpora, and texts prepared for training.", no_args_is_help=True)
 
 
 @app.command("list")

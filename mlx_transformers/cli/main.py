@@ -52,9 +52,11 @@ from . import (
 )
 from .failures import INTERRUPTED, no_memory, refused
 from .failures import report as show_error
+from .usage import Verbs
 
 app = typer.Typer(
     name="mlxt",
+    cls=Verbs,
     help="Train transformers on Apple silicon: a model is a recipe, a recipe is a diff.",
     epilog="Start with: mlxt train recipes/mistral_tiny.toml",
     no_args_is_help=True,

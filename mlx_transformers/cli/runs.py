@@ -10,8 +10,10 @@ import typer
 from .completion import run_names
 from .options import AsJson, Runs
 from .terminal import print_table
+from .usage import Verbs
 
 app = typer.Typer(
+    cls=Verbs,
     help="List runs, delete them, or delete their older checkpoints.",
     invoke_without_command=True,
 )

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import mlx.core as mx
 
-from ..core.errors import ConvertError, nearest
+from ..core.errors import ConvertError
+from ..core.names import nearest
 from .rows import Row, as_tuple
 from .transforms import Transform
 

@@ -1,7 +1,8 @@
 """Every error a user can cause, and the hint that names what they probably meant."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+
+from .names import nearest
 
 
 class MlxtError(ValueError):
@@ -39,12 +40,6 @@ class Notice(UserWarning):
 def reason(error: Exception) -> str:
     """Why a file can't be read or written: the system's words, without the name of the file."""
     return (isinstance(error, OSError) and error.strerror) or str(error)
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` most resembles, or None when nothing comes close."""
-    matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return matches[0] if matches else None
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

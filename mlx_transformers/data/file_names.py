@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import DataError, nearest
+from ..core.errors import DataError
+from ..core.names import nearest
 from ..core.paths import expanded, shown
 from .shards import Split
 

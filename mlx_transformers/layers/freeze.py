@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ..core.errors import RecipeError, nearest
+from ..core.errors import RecipeError
+from ..core.names import nearest
 from .parameter import Parameter, parameters_of
 
 

@@ -11,7 +11,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 from pydantic import Field, model_validator
 
-from ..core.errors import RecipeError, nearest
+from ..core.errors import RecipeError
+from ..core.names import nearest
 from ..core.tree import Tree
 from ..ops.packed import GROUPS, Mode, Packing
 from ..recipe.config import Config

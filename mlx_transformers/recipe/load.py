@@ -14,7 +14,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import FormatError, RecipeError, nearest
+from ..core.errors import FormatError, RecipeError
+from ..core.names import nearest
 from ..core.parse import RECIPE, parse_toml, read_bytes
 from ..core.paths import expanded
 from .merge import Leaf, Table, bare, descend, dotted, expand, leaves, merge, stamp, without

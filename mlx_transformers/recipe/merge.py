@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ..core.errors import FormatError, RecipeError, nearest
+from ..core.errors import FormatError, RecipeError
+from ..core.names import nearest
 from ..core.parse import parse_toml
 
 Table = dict[str, Any]

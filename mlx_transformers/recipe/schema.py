@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from ..core.names import nearest
 from .config import Config, Kind
 from .docstrings import description
 from .fields import Type, choices, in_words, items
@@ -19,6 +20,9 @@ from .toml import toml_value
 
 MODEL_SLOT = "model"
 """The slot whose tables can take another recipe's model by `from`."""
+
+ALIKE = 0.8
+"""Least similarity of a misspelt key that is looked for in all tables."""
 
 _EXTENDS = "The parent recipe, relative to this file. This recipe is a diff against it."
 _UNSET = "Paths of inherited keys to remove, e.g. 'model.block.mixer.window'."
@@ -68,6 +72,33 @@ def fixed_keys(root: type[Config]) -> list[str]:
         fields = cls.model_fields
         keys += [f"{path}.{name}".lstrip(".") for name, info in fields.items() if _is_value(info)]
     return keys
+
+
+def key_paths(root: type[Config]) -> dict[str, list[str]]:
+    """The keys of all tables and kinds, each with the paths at which it stands, shortest first."""
+    tables, slots = _survey(root)
+    places = [("", root), *((path, cls) for cls, path in tables.items())]
+    places += [
+        (paths[0], kind) for slot, paths in slots.items() for kind in KINDS.get(slot, {}).values()
+    ]
+    found: dict[str, list[str]] = {}
+    for path, cls in sorted(places, key=lambda place: len(place[0].split("."))):
+        for name in cls.model_fields:
+            whole = f"{path}.{name}".lstrip(".")
+            if ".NAME" not in whole and whole not in found.setdefault(name, []):
+                found[name].append(whole)
+    return found
+
+
+def nearest_paths(root: type[Config], key: str) -> list[str]:
+    """The shortest paths of the key that `key` probably means, wherever it stands."""
+    paths = key_paths(root)
+    every = [path for places in paths.values() for path in places]
+    match = key if key in paths else nearest(key, [*paths, *every], ALIKE)
+    if match is None or match not in paths:
+        return [] if match is None else [match]
+    shortest = paths[match][0].count(".")
+    return [path for path in paths[match] if path.count(".") == shortest]
 
 
 def _is_value(info: FieldInfo) -> bool:

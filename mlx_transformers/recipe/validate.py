@@ -10,17 +10,22 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ..core.errors import RecipeError, nearest, unknown
+from ..core.errors import RecipeError, unknown
+from ..core.names import nearest
 from .config import Config
 from .docstrings import description
-from .fields import Type, choices, configs, in_words, items
+from .fields import Type, choices, in_words, items
 from .load import Resolved
 from .merge import dotted
+from .schema import nearest_paths
 from .slot import KINDS
 from .toml import toml_value
 
 C = TypeVar("C", bound=Config)
 Place = tuple[str | int, ...]
+
+HINTS = 3
+"""Most places of a key that a hint names."""
 
 SHOWN = 20
 """Problems that one error lists."""
@@ -134,21 +139,12 @@ def _unknown_key(root: type[Config], walk: _Walk) -> str:
     match = nearest(key, keys)
     hint = f" Did you mean '{match}'?" if match else ""
     if not match:
-        tables = [name for name in _tables_with(root, key) if name]
-        hint = f" {' and '.join(tables)} has one of that name." if tables else ""
+        paths = [f"'{path}'" for path in nearest_paths(root, key)[:HINTS]]
+        hint = f" Did you mean {' or '.join(paths)}?" if paths else ""
     return (
         f"{_table(walk)} has no key '{key}' (given {_given(walk.value)}).{hint} "
         f"Allowed: {', '.join(keys)}."
     )
-
-
-def _tables_with(root: type[Config], key: str) -> list[str]:
-    """List the top tables of a recipe that have `key` in some kind."""
-    tables = []
-    for name, info in root.model_fields.items():
-        if any(key in cls.model_fields for of in choices(info) for cls in configs(of)):
-            tables.append(f"[{name}]")
-    return tables
 
 
 def _near_choice(types: list[Type], given: Any) -> str:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import FormatError, RunError, nearest
+from ..core.errors import FormatError, RunError
+from ..core.names import nearest
 from ..core.parse import LINE, parse_json, read_records
 from ..core.paths import expanded, plain_name, shown
 from .checkpoint import best, newest, pointed

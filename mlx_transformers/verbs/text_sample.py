@@ -7,7 +7,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..assembly.recipe import Recipe
-from ..core.errors import RunError, nearest
+from ..core.errors import RunError
+from ..core.names import nearest
 from ..core.paths import expanded
 from ..data.corpora.table import CORPORA
 from ..data.files import Files

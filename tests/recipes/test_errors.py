@@ -51,7 +51,7 @@ def test_a_sound_recipe_is_typed(write, toy):
         (
             "[model]\nrecompute = 2",
             "kid.toml: [model] (decoder) has no key 'recompute' (given 2). "
-            "[train] has one of that name. Allowed: kind, dim, pattern, block, blocks.",
+            "Did you mean 'train.recompute'? Allowed: kind, dim, pattern, block, blocks.",
         ),
         (
             '[model.block.mixer]\nkind = "atention"',

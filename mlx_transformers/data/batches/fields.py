@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...core.errors import DataError, nearest
+from ...core.errors import DataError
+from ...core.names import nearest
 from ..pieces import Piece, Record, RowError
 
 

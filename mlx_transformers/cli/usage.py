@@ -1,0 +1,57 @@
+"""Names the verb, the option or the key of a recipe that a user meant by an unknown one."""
+
+from typing import Any
+
+from typer.core import TyperGroup
+
+from ..core.names import nearest
+
+
+class Verbs(TyperGroup):
+    """A group that names the nearest of its verbs, and the nearest option of the one that runs."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """As in click."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            verb = nearest(args[0], self.list_commands(ctx))
+            hint = f" Did you mean '{verb}'?" if verb else ""
+            ctx.fail(f"No such command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """As in click."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
+                _explain(error)
+            raise
+
+
+def _explain(error: Any) -> None:
+    """Name the nearest option in click's error about an unknown one, instead of several."""
+    error.possibilities = None
+    error.message = f"No such option: {error.option_name}."
+    if error.ctx is not None:
+        error.message += _hint(error.option_name, error.ctx.command.params)
+
+
+def _hint(option: str, params: list[Any]) -> str:
+    """Name the option, or the key of --set, that `option` probably means."""
+    flags = [flag for param in params for flag in (*param.opts, *param.secondary_opts)]
+    flag_of = {flag.lstrip("-").replace("-", "_"): flag for flag in flags if flag.startswith("--")}
+    name = option.lstrip("-").replace("-", "_")
+    match = nearest(name, flag_of)
+    if match is not None:
+        return f" Did you mean {flag_of[match]}?"
+    reads_recipe = any("RECIPE" in str(param.metavar) for param in params)
+    paths = _keys(name) if "set" in flag_of and reads_recipe else []
+    return f" Did you mean --set {paths[0]}=VALUE?" if paths else ""
+
+
+def _keys(name: str) -> list[str]:
+    """The paths of the keys of a recipe that `name` probably means."""
+    from ..assembly.recipe import Recipe
+    from ..recipe.schema import nearest_paths
+
+    return nearest_paths(Recipe, name)
