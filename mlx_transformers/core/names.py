@@ -142,7 +142,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "awq": ("quantize",),
     "gptq": ("quantize",),
 }
-"""What other libraries call a thing, `squashed`, and the names that it may have here."""
+"""Words of other libraries, `squashed`, and the names that each may have here."""
 
 
 def squashed(name: str) -> str:

@@ -64,7 +64,7 @@ class Peaks:
 
 
 def _cause(others: float | None) -> str:
-    """What slowed a reference product down, and the cure."""
+    """Say why a reference product was slow, and what to do."""
     if others is None:
         return "other processes, or heat; measure again on an idle machine"
     if others > BUSY:
