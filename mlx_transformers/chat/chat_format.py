@@ -37,13 +37,11 @@ class CallFormat:
         before: the text before a call, "" if calls are bare JSON.
         after: the text after one.
         arguments: the key of the arguments.
-        listed: whether the calls are in one JSON list.
     """
 
     before: str
     after: str
     arguments: str
-    listed: bool
 
     def calls(self, answer: str) -> tuple[str, list[Call]]:
         """Split an answer into the text before its calls, and the calls; what isn't a complete call
@@ -230,5 +228,5 @@ def _located(written: str, stops: Sequence[str]) -> CallFormat | None:
         for stop in stops:
             after = after.partition(stop)[0]
         before = written[:start].strip()
-        return CallFormat(before, after.strip(), (keys or ["arguments"])[0], value is not inner)
+        return CallFormat(before, after.strip(), (keys or ["arguments"])[0])
     return None

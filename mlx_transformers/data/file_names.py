@@ -61,11 +61,6 @@ class Found:
     valid: list[Path]
     test: list[Path]
 
-    @property
-    def everything(self) -> list[Path]:
-        """All files but those of a test split."""
-        return [*self.train, *self.valid]
-
 
 def find_files(path: str | list[str]) -> Found:
     """Return the files of a path, folder or glob, or of a list of them, by split.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .scaling_laws import Array, Optimum, ParametricLaw, PowerLaw
+from .scaling_laws import Array, ParametricLaw
 
 DELTA = 1e-3
 """Threshold between the quadratic and the linear part of the Huber loss."""
@@ -195,56 +195,3 @@ def predict(points: Points, fits: Array, parameters: float, tokens: float) -> In
     logs = predicted(fits, Points(n, d, n))[0][:, 0]
     inflation = len(residuals) / max(len(residuals) - fits.shape[1], 1)
     return interval(np.exp(logs + rng.choice(residuals, len(logs)) * inflation**0.5))
-
-
-def envelope(points: Points, flops: Array) -> Optimum:
-    """Return the best run within each budget (approach 1): that of the lowest loss it affords."""
-    cost = 6.0 * points.parameters * points.tokens
-    best = []
-    for budget in flops:
-        within = np.flatnonzero(cost <= budget * (1 + 1e-9))
-        if not len(within):
-            raise ValueError(f"No run costs {budget:.3g} flops or less.")
-        best.append(within[np.argmin(points.loss[within])])
-    return Optimum(points.parameters[best], points.tokens[best], points.loss[best])
-
-
-def isoflop(points: Points, flops: Array, tolerance: float = 0.1) -> Optimum:
-    """Return the minimum of a parabola of loss over `log N` at each budget (approach 2).
-
-    Args:
-        points: the runs; those within `tolerance` of a budget are its own.
-        flops: the budgets.
-        tolerance: largest relative difference of a run's cost.
-
-    Raises:
-        ValueError: a budget has fewer than three sizes, or its parabola has no minimum.
-    """
-    cost = 6.0 * points.parameters * points.tokens
-    optima = []
-    for budget in flops:
-        near = np.abs(cost / budget - 1) <= tolerance
-        x, y = np.log(points.parameters[near]), points.loss[near]
-        if len(np.unique(x)) < 3:
-            raise ValueError(f"A parabola needs three sizes, and {budget:.3g} flops have fewer.")
-        a, b, c = np.polyfit(x, y, 2)
-        if a <= 0:
-            raise ValueError(f"The losses at {budget:.3g} flops have no minimum: take more sizes.")
-        best = -b / (2 * a)
-        optima.append((np.exp(best), budget / (6 * np.exp(best)), c - b * b / (4 * a)))
-    n, d, loss = np.asarray(optima).T
-    return Optimum(n, d, loss)
-
-
-def power_law(x: Array, y: Array) -> PowerLaw:
-    """Return the least-squares line in logarithms, as `y = (scale / x)^exponent`.
-
-    Raises:
-        ValueError: fewer than two x differ, or y is flat.
-    """
-    if len(np.unique(x)) < 2:
-        raise ValueError("A power law needs two different values or more.")
-    slope, offset = np.polyfit(np.log(x), np.log(y), 1)
-    if slope == 0:
-        raise ValueError("A power law needs values that differ.")
-    return PowerLaw(float(np.exp(-offset / slope)), float(-slope))

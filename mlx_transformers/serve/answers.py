@@ -160,7 +160,7 @@ class Writer:
             return None
         head = self._head | ({"object": "chat.completion.chunk"} if self.chat else {})
         choice: dict[str, Any] = {"index": part.index, "finish_reason": part.reason}
-        choice["logprobs"] = self._logprobs(part.index, part.text, part.tokens)
+        choice["logprobs"] = self._logprobs(part.index, part.tokens)
         if self.chat:
             delta: dict[str, Any] = {"content": part.text} if part.text else {}
             if part.index not in self._begun:
@@ -191,7 +191,7 @@ class Writer:
             tokens = [token for part in of_choice for token in part.tokens]
             calls = [call for part in of_choice for call in part.calls]
             choice: dict[str, Any] = {"index": index, "finish_reason": of_choice[-1].reason}
-            choice["logprobs"] = self._logprobs(index, text, tokens)
+            choice["logprobs"] = self._logprobs(index, tokens)
             if self.chat:
                 message: dict[str, Any] = {"role": "assistant", "content": text}
                 if calls:
@@ -214,7 +214,7 @@ class Writer:
             "total_tokens": prompts + drawn,
         }
 
-    def _logprobs(self, index: int, text: str, tokens: list[TokenLogprob]) -> Any:
+    def _logprobs(self, index: int, tokens: list[TokenLogprob]) -> Any:
         n_top = self._body.logprobs if isinstance(self._body, ChatBody | CompletionBody) else None
         if n_top is None or n_top is False or not tokens:
             return None

@@ -60,19 +60,19 @@ def test_special_tokens_in_messages_are_text():
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
-        (CHATML_TOOLS, CallFormat("<tool_call>", "</tool_call>", "arguments", False)),
+        (CHATML_TOOLS, CallFormat("<tool_call>", "</tool_call>", "arguments")),
         (CHATML, None),
         (
             "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
             "{% if loop.first %}[TOOL_CALLS] [{% endif %}{{ c.function | tojson }}"
             "{% if loop.last %}]</s>{% endif %}{% endfor %}{% endfor %}",
-            CallFormat("[TOOL_CALLS]", "</s>", "arguments", True),
+            CallFormat("[TOOL_CALLS]", "</s>", "arguments"),
         ),
         (
             "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{"
             '"name": "{{ c.function.name }}", "parameters": {{ c.function.arguments | tojson }}}'
             "<|eot|>{% endfor %}{% endfor %}",
-            CallFormat("", "<|eot|>", "parameters", False),
+            CallFormat("", "<|eot|>", "parameters"),
         ),
     ],
 )
@@ -81,14 +81,14 @@ def test_calls_are_found_in_the_form_that_the_template_writes(template, expected
 
 
 def test_calls_are_parsed_and_broken_ones_stay_text():
-    form = CallFormat("<c>", "</c>", "arguments", False)
+    form = CallFormat("<c>", "</c>", "arguments")
     text = 'So <c> {"name": "a", "arguments": {"x": 1}} </c><c>{"name": "b"}</c> end'
     assert form.calls(text) == ("So  end", [Call("a", {"x": 1}), Call("b", {})])
     for broken in ('<c>{"name": "a"', "<c>[]</c>", '<c>{"nam": 1}</c>', "plain"):
         assert form.calls(broken) == (broken, [])
-    bare = CallFormat("", "", "parameters", False)
+    bare = CallFormat("", "", "parameters")
     assert bare.calls('{"name": "a", "parameters": {}}') == ("", [Call("a", {})])
-    listed = CallFormat("[T]", "", "arguments", True)
+    listed = CallFormat("[T]", "", "arguments")
     both = '[T] [{"name": "a", "arguments": "{}"}, {"name": "b", "arguments": {}}]'
     assert [call.name for call in listed.calls(both)[1]] == ["a", "b"]
 

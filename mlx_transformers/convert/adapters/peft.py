@@ -88,7 +88,7 @@ def _refuse_options(config: Mapping[str, Any], where: str) -> None:
 
 def _lora(folder: PeftFolder) -> Opened:
     config, layout, where = folder.config, folder.layout, folder.where
-    modules, rest = _by_module(folder.tensors, ("lora_A", "lora_B"))
+    modules, rest = _by_module(folder.tensors)
     dora = bool(config.get("use_dora"))
     updates: dict[str, Factors] = {}
     experts: dict[str, dict[int, Factors]] = {}
@@ -145,10 +145,8 @@ def _of_layers(layout: Layout, module: str, update: Factors, where: str) -> dict
     }
 
 
-def _by_module(
-    tensors: Mapping[str, mx.array], names: tuple[str, ...]
-) -> tuple[dict[str, dict[str, Any]], Arrays]:
-    """The factors of each module, and the other tensors."""
+def _by_module(tensors: Mapping[str, mx.array]) -> tuple[dict[str, dict[str, Any]], Arrays]:
+    """The factors `lora_A` and `lora_B` of each module, and the other tensors."""
     modules: dict[str, dict[str, Any]] = {}
     rest: Arrays = {}
     for name, array in tensors.items():

@@ -5,17 +5,11 @@ from ..family import Family, Table, prefixed
 from ..flat_model import PathOrFn, config_writer
 from ..rows import BLOCK, Row
 from ..task_heads import (
-    TaskHead,
     architecture_of,
-    classifier,
-    pooler_head,
-    task_of,
-    token_classifier,
 )
-from .bert import ENCODER_KEYS, TENSORFLOW_NAMES, mlm_head, mlm_rows, norm_of, outer_rows
+from .bert import ENCODER_KEYS, TENSORFLOW_NAMES, bert_head, norm_of, outer_rows
 
 HF_BLOCK = "fnet.encoder.layer.{i}"
-POOLER = "fnet.pooler.dense"
 
 
 def model(config: HfConfig) -> Table:
@@ -54,29 +48,8 @@ def model(config: HfConfig) -> Table:
         },
         "norm": {"kind": "none"},
         "init": {"kind": "normal", "std": config.get("initializer_range")},
-        **task_head(config).tables(),
+        **bert_head(config, "fnet.").tables(),
     }
-
-
-def task_head(config: HfConfig) -> TaskHead:
-    """Return head and pool of a class of FNet's."""
-    task, rate = task_of(config, "ForPreTraining"), float(config.get("hidden_dropout_prob"))
-    match task:
-        case "Model":
-            return pooler_head(POOLER)
-        case "ForTokenClassification" | "ForQuestionAnswering":
-            return token_classifier(config, task)
-        case "ForNextSentencePrediction":
-            return classifier(config, POOLER, "cls.seq_relationship", n_classes=2)
-        case "ForSequenceClassification" | "ForMultipleChoice":
-            return classifier(config, POOLER, "classifier", dropout=rate)
-    base = "cls.predictions."
-    rows = mlm_rows(base + "transform.", base, "dense", "LayerNorm", config)
-    head = mlm_head(config, config.activation("hidden_act"))
-    if task == "ForMaskedLM":
-        return TaskHead(head, None, rows)
-    order = classifier(config, POOLER, "cls.seq_relationship", n_classes=2)
-    return TaskHead(head, order.pool, [*rows, *order.rows])
 
 
 def weights(config: HfConfig) -> list[Row]:
@@ -88,7 +61,7 @@ def weights(config: HfConfig) -> list[Row]:
         Row(f"{BLOCK}.ffn.up", f"{HF_BLOCK}.intermediate.dense"),
         Row(f"{BLOCK}.ffn.down", f"{HF_BLOCK}.output.dense"),
         Row(f"{BLOCK}.ffn_residual.out", f"{HF_BLOCK}.output.LayerNorm"),
-        *task_head(config).rows,
+        *bert_head(config, "fnet.").rows,
     ]
 
 

@@ -39,7 +39,7 @@ def model(config: HfConfig) -> Table:
             "dropout": rate,
         },
     }
-    mixers = {"local": local(config, causal), "lsh": hashed(config, causal)}
+    mixers = {"local": local(config, causal), "lsh": hashed(config)}
     if pad_to is not None:
         mixers["lsh"]["pad_to"] = pad_to
         mixers["local"] |= {} if causal else {"pad_to": pad_to}
@@ -109,7 +109,7 @@ def local(config: HfConfig, causal: bool) -> Table:
     }
 
 
-def hashed(config: HfConfig, causal: bool) -> Table:
+def hashed(config: HfConfig) -> Table:
     """Return the mixer of a hashed layer."""
     buckets = config.optional("num_buckets") or n_buckets(config)
     return {
