@@ -31,6 +31,7 @@ from draw import draw, tokens  # noqa: E402
 from golden_decoders import DECODERS  # noqa: E402
 from golden_encoders import ENCODERS  # noqa: E402
 from golden_inputs import perceived  # noqa: E402
+from golden_recent import RECENT  # noqa: E402
 from golden_training import TRAINED, training  # noqa: E402
 
 GOLDENS = ROOT / "tests" / "parity" / "goldens"
@@ -207,7 +208,7 @@ CASES = {
         {"num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": None},
     ),
     **{name: Case(*facts) for name, facts in DECODERS.items()},
-    **{name: Case(*facts) for name, facts in ENCODERS.items()},
+    **{name: Case(*facts) for name, facts in (ENCODERS | RECENT).items()},
 }
 
 

@@ -95,6 +95,7 @@ from .families.modernbert_decoder import MODERNBERT_DECODER
 from .families.mpt import MPT
 from .families.nanochat import NANOCHAT
 from .families.nemotron import NEMOTRON
+from .families.nemotron_h import NEMOTRON_H
 from .families.nomic_bert import NOMIC_BERT
 from .families.nystromformer import NYSTROMFORMER
 from .families.olmo import OLMO
@@ -235,6 +236,7 @@ FAMILIES: tuple[Family, ...] = (
     MVP,
     NANOCHAT,
     NEMOTRON,
+    NEMOTRON_H,
     NOMIC_BERT,
     NYSTROMFORMER,
     OLMO,

@@ -81,6 +81,11 @@ class Dispatch:
             ).astype(rows.dtype)
         return out if bias is None else out + lookup(bias, self.expert)[:, None]
 
+    def spread(self, gates: mx.array) -> mx.array:
+        """The gates `[N, k]` of the rows of `gather`, `[blocks, M, 1]`; 0 for padding."""
+        of_rows = mx.zeros((self.token.shape[0],), gates.dtype).at[self.slot].add(gates.reshape(-1))
+        return of_rows.reshape(-1, self.block, 1)
+
     def combine(self, rows: mx.array, gates: mx.array) -> ND:
         """`[N, D]`: each token's rows, weighted by its gates `[N, k]`, summed."""
         per_choice = rows.reshape(-1, rows.shape[-1])[self.slot].reshape(self.n_tokens, self.k, -1)
@@ -124,6 +129,10 @@ class DispatchNaive:
         """`row @ weight[e]^T + bias[e]` for every expert e, `[E, N, F]`."""
         out = rows @ weight.swapaxes(-1, -2)
         return out if bias is None else out + bias[:, None]
+
+    def spread(self, gates: mx.array) -> mx.array:
+        """The gates `[N, k]` of the rows of `gather`, `[E, N, 1]`; 0 where not chosen."""
+        return (gates[..., None] * self.chosen.astype(gates.dtype)).sum(axis=1).T[..., None]
 
     def combine(self, rows: mx.array, gates: mx.array) -> ND:
         """`[N, D]`: every expert's row times the gate it was given, which may be zero."""

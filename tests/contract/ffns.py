@@ -55,6 +55,8 @@ ROWS = [
     ffn("moe shared and gated", MOE | {"shared": GLU | {"hidden_dim": 8}, "shared_gate": True}),
     ffn("moe of a sigmoid router", MOE | {"router": SIGMOID, "shared": MLP}),
     ffn("moe of clamped glu", MOE | {"expert": CLAMPED | {"bias": True}}),
+    ffn("moe of weighed inputs", MOE | {"router": SIGMOID, "weighs": "inputs"}),
+    ffn("moe of a latent", MOE | {"latent": 6, "shared": MLP}, compiled=True),
     ffn("moe dropout", MOE | {"expert": GLU | {"dropout": 0.3}}),
     Row("ffn", "channel mixing", CHANNEL, sees=last(2), both=last(2)),
     Row("ffn", "open", CHANNEL | {"receptance": False}, sees=last(2), both=last(2)),
@@ -87,6 +89,8 @@ CHANGES = {
         "shared_gate": Change(True, row="moe shared"),
         "capacity": 1,
         "slots": SLOTS | {"factor": 0.5},
+        "weighs": "inputs",
+        "latent": 6,
     },
     "expert_choice": {"n_experts": 5, "factor": 1.0, "rounding": "down", "expert": MLP},
     "product_keys": {

@@ -272,10 +272,17 @@ def moe(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
     flat = x.reshape(-1, x.shape[-1])
     _, share = gates(flat, below(w, "router"), kind["router"])
     experts = below(w, "experts")
-    y = sum(
-        share[:, e, None] * dense(flat, {n: v[e] for n, v in experts.items()}, kind["expert"])
-        for e in range(kind["n_experts"])
-    )
+    inner = linear(flat, w, "latent_down") if kind.get("latent") else flat
+    of_inputs = kind.get("weighs") == "inputs"
+    y = np.zeros_like(inner)
+    for e in range(kind["n_experts"]):
+        own, gate = {n: v[e] for n, v in experts.items()}, share[:, e, None]
+        chosen = np.where(
+            gate > 0, dense(gate * inner if of_inputs else inner, own, kind["expert"]), 0
+        )
+        y = y + (chosen if of_inputs else gate * chosen)
+    if kind.get("latent"):
+        y = linear(y, w, "latent_up")
     if kind.get("shared"):
         always = dense(flat, below(w, "shared"), kind["shared"])
         if kind.get("shared_gate"):

@@ -69,6 +69,31 @@ def test_gradients_equal_the_dense_ones(block: int | None, kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["any", "one", "empty"])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_gates_may_weigh_what_experts_read(block: int | None, kind: str) -> None:
+    def weighed(d: Any, x: mx.array, gates: mx.array, *weights: mx.array) -> mx.array:
+        up, bias, down = weights
+        hidden = mx.sin(d.linear(d.gather(x) * d.spread(gates), up, bias))
+        return d.combine(d.linear(hidden, down), mx.ones_like(gates))
+
+    choice, args = choices(kind, 17, 2 if kind != "one" else 1, 5), leaves(17, 2, 5)
+    args[1] = args[1][:, : choice.shape[1]]
+    x, gates, up, bias, down = (numpy64(a) for a in args)
+    want = np.zeros_like(x)
+    for i, j in np.ndindex(*choice.shape):
+        e = choice[i, j].item()
+        want[i] += down[e] @ np.sin(up[e] @ (gates[i, j] * x[i]) + bias[e])
+    if kind != "empty":  # there an expert may come twice, and the dense form adds its gates
+        assert_close(weighed(DispatchNaive(choice, 5), *args), want)
+        assert_same_gradients(
+            lambda *args: weighed(Dispatch(choice, 5, block), *args),
+            lambda *args: weighed(DispatchNaive(choice, 5), *args),
+            args,
+        )
+    assert_close(weighed(Dispatch(choice, 5, block), *args), want)
+
+
 @pytest.mark.parametrize("kind", ["any", "one", "twice", "empty"])
 def test_every_block_belongs_to_an_expert_that_exists(kind: str) -> None:
     choice = choices(kind, 13, 2, 4)

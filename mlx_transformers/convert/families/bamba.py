@@ -5,7 +5,7 @@ from typing import Any
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..flat_model import FlatModel, PathOrFn, config_writer
+from ..flat_model import MISSING, FlatModel, PathOrFn, config_writer
 from ..layer_types import patterned
 from ..rope import rotary
 from ..rows import BLOCK, Row, at_layers
@@ -68,9 +68,10 @@ def scan_ratio(view: FlatModel) -> Any:
     return whole(value_of(view, "mamba2", "inner_dim") / view.number("dim"))
 
 
-def scan_heads(view: FlatModel) -> int:
-    """Return the heads of the scan."""
-    return int(value_of(view, "mamba2", "inner_dim") // value_of(view, "mamba2", "head_dim"))
+def scan_heads(view: FlatModel) -> Any:
+    """Return the heads of the scan, if there is one."""
+    width, head = (value_of(view, "mamba2", key) for key in ("inner_dim", "head_dim"))
+    return MISSING if width is MISSING else int(width // head)
 
 
 SCAN_KEYS: dict[str, Callable[[FlatModel], Any]] = {

@@ -15,7 +15,7 @@ from ...ops.second_choices import normalised
 from ...ops.slots import Slots
 from ...recipe.slot import Slot
 from ..kinds import FfnKind, RouterKind
-from ..linear import expert_rows
+from ..linear import ResidualLinear, expert_rows
 from ..token_masks import real_tokens
 from .capacity import Capacity
 from .expert import expert_factories, stackable
@@ -48,6 +48,12 @@ class Moe(FfnKind):
     slots: Capacity | None = None
     """Slots of the experts for a group of tokens, by a capacity factor; the tokens that a full
     expert drops skip it. None means that no token is dropped."""
+    weighs: Literal["outputs", "inputs"] = "outputs"
+    """What gates multiply: the outputs of the experts, or their inputs, `Σ ffn_e(gate_e · x)`
+    (Llama 4)."""
+    latent: int | None = Field(None, ge=1)
+    """Width of a projection of x on which the experts work, `W_up Σ gate_e · ffn_e(W_down x)`, so
+    that more of them cost as much (LatentMoE of Nemotron 3, NVIDIA 2025); none means x itself."""
 
     @model_validator(mode="after")
     def _gate_has_a_use(self) -> "Moe":
@@ -57,6 +63,11 @@ class Moe(FfnKind):
             raise ValueError(
                 "capacity is a number of tokens and slots.factor a share of them: set one of the "
                 "two, and unset the other."
+            )
+        if self.weighs == "inputs" and (self.capacity or self.slots) is not None:
+            raise ValueError(
+                "weighs = 'inputs' goes without capacity and slots: an expert with a bias would "
+                "answer the tokens that it drops. Unset them, or choose 'outputs'."
             )
         return self
 
@@ -70,13 +81,18 @@ class Moe(FfnKind):
         outputs = float(k)
         if self.slots is not None:
             rows = outputs = self.slots.rows_per_token(at, self.n_experts)
-        experts = rows * self.expert.saved_bytes(dim, at)
+        width = self.latent or dim
+        experts = rows * self.expert.saved_bytes(width, at)
+        if self.weighs == "inputs":
+            experts += rows * width * at.itemsize  # before their gates
+        if self.latent is not None:
+            experts += 2 * width * at.itemsize  # below, and their sum
         router = self.router.saved_bytes(self.n_experts)
         shared = 0.0
         if self.shared is not None:
             shared = self.shared.saved_bytes(dim, at) - dim * at.itemsize
             shared += dim * at.itemsize if self.shared_gate else 0
-        return dim * at.itemsize * (1 + outputs) + experts + router + shared
+        return (dim + width * outputs) * at.itemsize + experts + router + shared
 
 
 class MoeFfn(nn.Module):
@@ -86,10 +102,14 @@ class MoeFfn(nn.Module):
         super().__init__()
         self.n_experts, self.capacity = config.n_experts, config.capacity
         self.top_k, self.slots = config.router.top_k, config.slots
+        self.weighs_inputs = config.weighs == "inputs"
         self.router = config.router.build(dim, config.n_experts)
         self.experts = stackable(config.expert).build_experts(
-            dim, *expert_factories(config.n_experts)
+            config.latent or dim, *expert_factories(config.n_experts)
         )
+        if config.latent is not None:
+            self.latent_down = nn.Linear(dim, config.latent, bias=False)
+            self.latent_up = ResidualLinear(config.latent, dim, bias=False)
         if config.shared is not None:
             self.shared = config.shared.build(dim)
         if config.shared_gate:
@@ -122,8 +142,20 @@ class MoeFfn(nn.Module):
             gates = mx.where(rank <= self.capacity, gates, 0)
         self._show(gates, choice, x, ctx)
         dispatch = Dispatch(choice, self.n_experts)
-        out = self._experts(dispatch, dispatch.gather(flat), ctx)
-        return dispatch.combine(out, gates).reshape(x.shape)
+        inputs = dispatch.gather(self._below(flat))
+        if self.weighs_inputs:
+            inputs = inputs * dispatch.spread(gates).astype(inputs.dtype)
+            gates = mx.ones_like(gates)
+        out = self._experts(dispatch, inputs, ctx)
+        return self._above(dispatch.combine(out, gates)).reshape(x.shape)
+
+    def _below(self, x: mx.array) -> mx.array:
+        """What the experts read, `[..., D]` or `[..., latent]`."""
+        return self.latent_down(x) if "latent_down" in self else x
+
+    def _above(self, y: mx.array) -> mx.array:
+        """The sum of the experts' outputs on the residual stream, `[..., D]`."""
+        return self.latent_up(y) if "latent_up" in self else y
 
     def _show(self, gates: mx.array, choice: mx.array, x: mx.array, ctx: Context) -> None:
         """Show an observer the gate of each expert, zero where it isn't chosen."""
@@ -147,8 +179,8 @@ class MoeFfn(nn.Module):
         ctx.collected.add_stat("dropped", dropped.astype(mx.float32))
         if slots.renormalize:
             gates = normalised(mx.where(kept, gates, 0.0))
-        out = self._experts(assigned, assigned.gather(grouped), ctx)
-        return assigned.combine(out, gates).reshape(x.shape)
+        out = self._experts(assigned, assigned.gather(self._below(grouped)), ctx)
+        return self._above(assigned.combine(out, gates)).reshape(x.shape)
 
     def _experts(self, dispatch: Dispatch | Slots, rows: mx.array, ctx: Context) -> mx.array:
         """The experts' networks on their rows."""
