@@ -9,6 +9,7 @@ from ..core.errors import RunError
 from ..core.task import MEASURED
 from .completion import set_keys
 from .few_shot import form_option, seed_option
+from .modes import given_flags
 from .options import user_path
 
 TASK = "A task on the run's own data"
@@ -241,8 +242,7 @@ def choose_mode(ctx: typer.Context) -> str | None:
     Raises:
         RunError: an option was given that the mode doesn't read.
     """
-    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
-    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    given = given_flags(ctx)
     flags = {param.name or "": param.opts[0] for param in ctx.command.params}
     mode = next((name for name in MODES if name in given), None)
     allowed = {"run", "as_json", *(LOSS if mode is None else (mode, *MODES[mode]))}

@@ -1,22 +1,15 @@
 """`mlxt generate`: continue prompts with a trained run, shown as they are written."""
 
-import json
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from ..core.errors import RunError, reason
-from ..core.terminal import is_terminal
-from .drafting import drafted
-from .failures import INTERRUPTED
-from .generate_alignment import check_file, check_source, plotted
-from .generate_image import default_prompt, drawn, with_image
+from . import generate_modes as modes
+from .drafting import check_draft, drafting
+from .generate_alignment import check_new, check_source, plotted
+from .generate_image import as_read, default_prompt, draw
 from .generate_options import (
     AlignmentFile,
     AsJson,
@@ -33,11 +26,11 @@ from .generate_options import (
     LengthPenalty,
     MaxTokens,
     MinP,
+    NamedRun,
     Penalty,
     PromptFile,
     PromptTexts,
     Rows,
-    Run,
     Samples,
     Seed,
     SpecialTokens,
@@ -49,19 +42,26 @@ from .generate_options import (
     Window,
     WithTools,
 )
-from .generate_tools import checked, generate_with_tools
+from .generate_run import Opened, one_run, open_run, read_prompts
+from .generate_text import print_batch, print_search, stream_text, waiting
+from .generate_tools import generate_with_tools
+from .options import Run
 
-MAX = 256
-"""Default of --max-tokens."""
+if TYPE_CHECKING:
+    from ..decode.exits import Exits
+    from ..decode.packed_cache import CachePacking
+    from ..ops.exits import Measure
 
 
 def generate(
+    ctx: typer.Context,
+    run: Run = None,
     prompt: PromptTexts = None,
     prompts: PromptFile = None,
     image: ImageFile = None,
     samples: Samples = 1,
-    run: Run = None,
-    max_tokens: MaxTokens = MAX,
+    named: NamedRun = None,
+    max_tokens: MaxTokens = 256,
     temp: Temp = 0.8,
     top_p: TopP = 1.0,
     top_k: TopK = 0,
@@ -91,307 +91,82 @@ def generate(
 
     A single text is streamed, and its speed printed to standard error; Ctrl-C ends it early.
     """
-    search = _beams(1 if beams is None else beams, length_penalty)
-    sampling = _sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
-    exits, packing = _exits(exit_threshold, exit_measure), _packing(kv_bits, kv_group_size)
-    texts = _prompts(prompt or default_prompt(image, prompts), prompts)
-    if tools or set:
-        clash = special_tokens or not bos or any((beams, draft, alignment, exits, packing, image))
-        turn = (max_tokens, sampling, seed, tuple(stop or ()))
-        generate_with_tools(run, texts, turn, samples, checked(tools, set, clash), as_json)
-        return
-    loaded, artist = _loaded(run, alignment, len(texts))
-    drafting = (draft, draft_tokens, draft_layers)
-    single = (as_json, beams, *drafting, exits)
-    unfit = (*single, packing, alignment, stop, special_tokens, not bos, max_tokens != MAX)
-    if drawn(artist, texts, image, (samples, batch_size), (sampling, seed), unfit):
-        return
-    reading = {"bos": bos, "special_tokens": special_tokens}
-    pairs, pixels = with_image(loaded, artist, texts, image, (samples > 1, *single), reading)
-    if beams is not None or alignment is not None or "causal_lm" not in loaded[0].tasks:
-        _check_search(sampling, seed, stop, samples, exits, draft, packing)
-        _search(run, pairs, alignment, as_json, reading, search, loaded, max_tokens)
-        return
-    options = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
-    options |= reading | {"packing": packing} | pixels
-    _continue(loaded, pairs, options, exits, drafting, samples, batch_size, as_json)
-
-
-def _sampling(*options: Any) -> Any:
-    """Build `Sampling` from its fields, in order.
-
-    Raises:
-        RunError: one is out of range.
-    """
+    from ..decode.beam import Beams
     from ..decode.sample import Sampling
 
-    return Sampling(*options)
-
-
-def _loaded(run: str | None, alignment: Path | None, n_texts: int) -> tuple[tuple[Any, Any], Any]:
-    """The model and the tokenizer of a run; and both as an artist, if the model draws.
-
-    Raises:
-        RunError: there is no such run, or there is no one alignment to plot.
-    """
-    from ..assembly.saved import load
-    from ..verbs.drawing import load_artist
-
-    check_file(alignment, n_texts)
-    with _waiting("Loading the run ..."):
-        loaded = load(run)
-        check_source(alignment, loaded[0])
-        return loaded, load_artist(run, loaded)
-
-
-def _continue(
-    loaded: tuple[Any, Any],
-    pairs: tuple[list[str], list[Any]],
-    options: dict[str, Any],
-    exits: Any,
-    drafting: tuple[str | None, int | None, int | None],
-    samples: int,
-    rows: int,
-    as_json: bool,
-) -> None:
-    """Print the continuations of prompts; a single one is streamed.
-
-    `pairs` has the prompts as the user gave them, and as the model reads them.
-    """
-    if _is_single(len(pairs[0]) * samples, as_json, exits, any(drafting)):
-        options = options | {"exits": exits} | drafted(*drafting, exits, loaded[1])
-        _stream(*loaded, pairs[1][0], options)
+    chosen = modes.mode_of_options(ctx)
+    sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
+    search = Beams(1 if beams is None else beams, alpha=length_penalty)
+    exits, packing = _exits(exit_threshold, exit_measure), _packing(kv_bits, kv_group_size)
+    run = one_run(run, named)
+    check_draft(draft)
+    texts = read_prompts(prompt or default_prompt(image, prompts), prompts)
+    if chosen is modes.TOOLS:
+        turn = (max_tokens, sampling, seed, tuple(stop or ()))
+        generate_with_tools(run, texts, turn, samples, set or [], as_json)
+        return
+    if alignment is not None:
+        check_new(alignment, "--alignment", (".svg", ".png"))
+    with waiting("Loading the run ..."):
+        opened = open_run(run)
+    check_source(alignment, opened.reads_source)
+    mode = modes.mode_of_model(ctx, chosen, opened, texts)
+    if mode is modes.DRAWING:
+        assert opened.artist is not None, "the model draws"
+        assert image is not None, "the mode's option was given"
+        draw(opened.artist, texts, image, samples, sampling, seed, batch_size)
+        return
+    read, pixels = as_read(opened, texts, image)
+    options: dict[str, Any] = {"max_tokens": max_tokens}
+    if opened.artist is None and not opened.reads_source:
+        options |= {"bos": bos, "special_tokens": special_tokens}
+    if mode in (modes.BEAMS, modes.ALIGNMENT, modes.SOURCE):
+        _search(opened, texts, read, options | {"beams": search}, as_json, alignment)
+        return
+    options |= {"sampling": sampling, "seed": seed, "stop": stop or (), "packing": packing}
+    if draft is not None:
+        options |= drafting(draft, draft_tokens, draft_layers, opened.tokenizer)
+    if mode.single or (len(texts) * samples == 1 and not as_json):
+        stream_text(opened, read[0], options | {"exits": exits, "given": pixels})
     else:
-        _batch(*loaded, pairs, as_json, options, samples, rows)
-
-
-def _is_single(n_texts: int, as_json: bool, exits: Any, drafts: bool) -> bool:
-    """Whether one text is streamed.
-
-    Raises:
-        RunError: several are, with early exits, which decode one row.
-    """
-    single = n_texts == 1 and not as_json
-    if exits is not None and not single:
-        raise RunError("--exit-threshold continues one prompt, once, without --json.")
-    if drafts and not single:
-        raise RunError("--draft continues one prompt, once, without --json.")
-    return single
-
-
-def _exits(threshold: float | None, measure: str) -> Any:
-    """The condition of early exits; None: all layers run.
-
-    Raises:
-        RunError: a measure without a threshold, or one of them is out of range.
-    """
-    from ..decode.exits import Exits
-
-    if threshold is not None:
-        return Exits(threshold, measure)  # type: ignore[arg-type]
-    if measure != "max_prob":
-        raise RunError("--exit-measure has no effect without --exit-threshold: give both.")
-    return None
-
-
-def _packing(bits: int | None, group_size: int | None) -> Any:
-    """How the KV cache is quantized; None: it isn't.
-
-    Raises:
-        RunError: a group size without bits, or one of them doesn't exist.
-    """
-    from ..decode.packed_cache import CachePacking
-
-    if bits is not None:
-        return CachePacking(bits) if group_size is None else CachePacking(bits, group_size)
-    if group_size is not None:
-        raise RunError("--kv-group-size has no effect without --kv-bits: give both.")
-    return None
-
-
-def _stream(model: Any, tokenizer: Any, text: str | list[int], options: dict[str, Any]) -> None:
-    """Stream one text, then print its speed."""
-    from ..decode.generate import stream
-
-    pieces = stream(model, tokenizer, text, **options)
-    finished = _show(pieces)
-    typer.echo(pieces.stats.line(), err=True)
-    if not finished:
-        raise typer.Exit(INTERRUPTED)
-
-
-def _batch(
-    model: Any,
-    tokenizer: Any,
-    pairs: tuple[list[str], list[Any]],
-    as_json: bool,
-    options: dict[str, Any],
-    samples: int,
-    rows: int,
-) -> None:
-    """Print all texts of all prompts, each under a line with its number."""
-    from ..decode.generate import generate_batch
-
-    with _waiting("Compiling and reading the prompts ...") as show:
-        texts = generate_batch(
-            model,
-            tokenizer,
-            pairs[1],
-            progress=lambda done, total: show(f"{done:,} of {total:,} texts ..."),
-            samples=samples,
-            rows=rows,
-            **options,
-        )
-    for p, (prompt, group) in enumerate(zip(pairs[0], texts, strict=True), 1):
-        for s, sampled in enumerate(group, 1):
-            if as_json:
-                fields = {"tokens": sampled.tokens, "end_reason": sampled.end_reason}
-                _print_json(prompt=prompt, sample=s, text=sampled.text, **fields)
-                continue
-            sample = f", sample {s}" if len(group) > 1 else ""
-            print(f"--- prompt {p}{sample} ---\n{sampled.text}")
-
-
-def _print_json(**fields: Any) -> None:
-    print(json.dumps(fields, ensure_ascii=False))
-
-
-def _beams(n: int, length_penalty: float) -> Any:
-    """The beams of a search.
-
-    Raises:
-        RunError: there is none, or the penalty is out of range.
-    """
-    from ..decode.beam import Beams
-
-    return Beams(n, alpha=length_penalty)
+        options |= {"samples": samples, "rows": batch_size}
+        print_batch(opened, texts, read, options, as_json)
 
 
 def _search(
-    run: str | None,
-    pairs: tuple[list[str], list[Any]],
-    alignment: Path | None,
+    opened: Opened,
+    texts: list[str],
+    prompts: list[Any],
+    options: dict[str, Any],
     as_json: bool,
-    reading: dict[str, Any],
-    beams: Any,
-    loaded: tuple[Any, Any],
-    max_tokens: int,
+    alignment: Path | None,
 ) -> None:
-    """Print the most probable text for each prompt or source; `reading` is how prompts are read."""
-    from ..verbs.search import reads_source, search
+    """Print the most probable text of each prompt, and plot the alignment of a single one."""
+    from ..verbs.search import search
 
-    options = {} if reads_source(loaded[0]) else reading
-    options = options | {"beams": beams, "loaded": loaded, "max_tokens": max_tokens}
     find = search if alignment is None else partial(plotted, alignment)
-    for p, (prompt, as_read) in enumerate(zip(*pairs, strict=True), 1):
-        with _waiting("Compiling and searching ..."):
-            text = find(run, as_read, **options)
-        if as_json:
-            _print_json(prompt=prompt, text=text)
-        else:
-            print(f"--- prompt {p} ---\n{text}" if len(pairs[0]) > 1 else text)
+    print_search(opened, texts, prompts, options, as_json, find)
 
 
-def _prompts(prompts: list[str], file: Path | None) -> list[str]:
-    """All prompts, those of the command line first.
+def _exits(threshold: float | None, measure: str) -> "Exits | None":
+    """Return the condition of early exits; None: all layers run.
 
     Raises:
-        RunError: there is none, or the file can't be read.
+        RunError: the threshold or the measure is out of range.
     """
-    if prompts.count("-") > 1:
-        raise RunError("--prompt - reads all of standard input, so it can be given once.")
-    texts = [_standard_input() if text == "-" else text for text in prompts]
-    if file is not None:
-        try:
-            lines = file.read_text(encoding="utf-8").split("\n")
-        except UnicodeDecodeError as error:
-            raise RunError(
-                f"--prompts {file} is not UTF-8 text (byte {error.start}). Convert it first, for "
-                "instance with iconv."
-            ) from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"--prompts {file} can't be read: {reason(error)}.") from None
-        lines = [line.removesuffix("\r") for line in lines]
-        texts += [line for line in lines if line]
-        if not any(lines):
-            raise RunError(f"--prompts {file} has no prompt: every line of it is empty.")
-    if not texts:
-        raise RunError("Give a prompt: --prompt TEXT, or --prompts FILE with one per line.")
-    return texts
+    from ..decode.exits import Exits
+
+    return None if threshold is None else Exits(threshold, cast("Measure", measure))
 
 
-def _check_search(
-    sampling: Any,
-    seed: int,
-    stop: list[str] | None,
-    samples: int,
-    exits: Any,
-    draft: str | None,
-    packing: Any,
-) -> None:
-    """Refuse options of sampling and of decode states where a search would ignore them."""
-    from ..decode.sample import Sampling
+def _packing(bits: int | None, group_size: int | None) -> "CachePacking | None":
+    """Return how the KV cache is quantized; None: it isn't.
 
-    if sampling != Sampling(0.8) or seed or stop or samples != 1:
-        raise RunError(
-            "A search takes the most probable text: --temp, --top-p, --top-k, --min-p, "
-            "--repetition-penalty, --repetition-window, --seed, --stop and --samples have no "
-            "effect on it. Leave them out."
-        )
-    if draft is not None:
-        raise RunError("A search takes no draft: leave out --draft.")
-    if packing is not None:
-        raise RunError("A search keeps its KV cache as it is: leave out --kv-bits.")
-    if exits is not None:
-        raise RunError("A search runs through all layers: leave out --exit-threshold.")
-
-
-def _standard_input() -> str:
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RunError(
-            f"Standard input is not UTF-8 text: byte {error.object[error.start]:#04x} at "
-            f"{error.start}. Convert it first, for instance with iconv."
-        ) from None
-    return text.removesuffix("\n")
-
-
-@contextmanager
-def _waiting(text: str) -> Iterator[Any]:
-    """Shows a line on a terminal's standard error while a block runs, then removes it.
-
-    Yields a function that replaces the line's text.
+    Raises:
+        RunError: the bits or the group size don't exist.
     """
-    if not is_terminal(sys.stderr):
-        yield lambda text: None
-        return
+    from ..decode.packed_cache import CachePacking
 
-    def show(text: str) -> None:
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-    show(text)
-    try:
-        yield show
-    finally:
-        show("")
-
-
-def _show(pieces: Any) -> bool:
-    """Print the pieces as they come; returns False if the user interrupted."""
-    try:
-        with _waiting("Compiling and reading the prompt ..."):
-            first = next(pieces, "")
-        sys.stdout.write(first)
-        sys.stdout.flush()
-        for piece in pieces:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        return False
-    except BrokenPipeError:
-        # The reader has enough, as in `mlxt generate ... | head`: not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    finally:
-        print(flush=True)
-    return True
+    if bits is None:
+        return None
+    return CachePacking(bits) if group_size is None else CachePacking(bits, group_size)

@@ -6,20 +6,9 @@ from typing import Any
 from ..core.errors import RunError
 
 
-def check_file(file: Path | None, n_texts: int) -> None:
-    """Refuse a picture of several texts, of another format, in no folder, or over a file."""
-    if file is None:
-        return
-    if n_texts > 1:
-        raise RunError("--alignment plots one text: give one --prompt.")
-    check_new(file, "--alignment", (".svg", ".png"))
-
-
-def check_source(file: Path | None, model: Any) -> None:
+def check_source(file: Path | None, reads_source: bool) -> None:
     """Refuse a picture for a model without a source."""
-    from ..verbs.search import reads_source
-
-    if file is not None and not reads_source(model):
+    if file is not None and not reads_source:
         raise RunError("--alignment is for encoder-decoders, which have a source: leave it out.")
 
 

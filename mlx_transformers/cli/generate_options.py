@@ -18,6 +18,7 @@ PromptTexts = Annotated[
     list[str] | None,
     typer.Option(
         "--prompt",
+        "-p",
         help="The text to continue; '-' reads it from standard input, less one final line break. "
         "Repeatable: several prompts are continued together.",
         show_default=False,
@@ -67,18 +68,25 @@ AsJson = Annotated[
         help="Print a line of JSON for each text: prompt, sample, text, tokens, end_reason.",
     ),
 ]
-Run = Annotated[
+NamedRun = Annotated[
     str | None,
     typer.Option(
-        help="A run's name or folder, or one of its checkpoints (runs/NAME/checkpoints/STEP).",
-        show_default="the newest run in ./runs",
+        "--run",
+        "--model",
+        help="The run, instead of by the argument.",
+        metavar="RUN",
+        show_default=False,
         autocompletion=run_names,
     ),
 ]
-MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
+MaxTokens = Annotated[
+    int, typer.Option("--max-tokens", "-m", help="The most tokens to generate.", metavar="N")
+]
 Temp = Annotated[
     float,
     typer.Option(
+        "--temp",
+        "--temperature",
         rich_help_panel=SAMPLING,
         help="Temperature: 0 always takes the most probable token, 1 draws from the model's own "
         "distribution, higher values flatten it.",

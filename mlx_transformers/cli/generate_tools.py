@@ -11,30 +11,6 @@ if TYPE_CHECKING:
     from ..decode.sample import Sampling
 
 
-def checked(tools: bool, set: list[str] | None, odd: bool) -> list[str]:
-    """Return what --set changes in `[tools]`, or refuse options that don't go together.
-
-    Args:
-        tools: whether --tools was given.
-        set: what --set changes.
-        odd: whether options were given that only apply without a chat template.
-
-    Raises:
-        RunError: --set without --tools, or --tools with options that only apply without a chat
-            template.
-    """
-    changed = set or []
-    if not tools:
-        raise RunError(f"--set {changed[0]} changes [tools], which need --tools: give both.")
-    if odd:
-        raise RunError(
-            "--tools answers messages by the run's chat template: --image, --beams, --draft, "
-            "--exit-threshold, --kv-bits, --alignment, --no-bos and --special-tokens don't go "
-            "with it."
-        )
-    return changed
-
-
 def generate_with_tools(
     run: str | None,
     texts: list[str],

@@ -55,12 +55,8 @@ def search(
     """
     if max_tokens < 1:
         raise RunError(f"max_tokens = {max_tokens} generates nothing. Ask for at least 1.")
-    model, tokenizer = loaded or load(run)
-    if not writes(model) or not isinstance(model, Decodable):
-        raise RunError(
-            f"This run's model is {described(model.tasks)}, so it can't continue a prompt. "
-            f"{_instead(model)}"
-        )
+    read, tokenizer = loaded or load(run)
+    model = writer(read)
     if reads_source(model):
         assert isinstance(text, str), "a source is text"
         best = _target(run, text, model, tokenizer, max_tokens, beams)
@@ -71,6 +67,20 @@ def search(
         best = _continuation(prompt, model, tokenizer, max_tokens, beams)
         return continuation_text(tokenizer, best.tokens, begins=not text)
     return tokenizer.decode(best.tokens)
+
+
+def writer(model: Model) -> Decodable:
+    """Return the model, which generates text.
+
+    Raises:
+        RunError: it doesn't; the error names the verb for it.
+    """
+    if not writes(model) or not isinstance(model, Decodable):
+        raise RunError(
+            f"This run's model is {described(model.tasks)}, so it can't continue a prompt. "
+            f"{_instead(model)}"
+        )
+    return model
 
 
 def _instead(model: Model) -> str:

@@ -78,7 +78,7 @@ def test_a_picture_is_shown_where_its_placeholder_stands(
         (("--prompt", "a <image>"), "there is no picture: --image FILE"),
         (("--prompt", "a", "--image", picture), "has <image> 0 times: write it once"),
         (("--prompt", "<image>", "--image", str(place / "no.png")), "no.png can't be read"),
-        (("--image", picture, "--json"), "leave out --samples, --json"),
+        (("--image", picture, "--json"), "--json doesn't go with a picture in the prompt"),
     ]:
         refused = mlxt(*run, *options)
         assert refused.code != 0

@@ -6,18 +6,19 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from mlx_transformers.assembly import saved
+from mlx_transformers.cli import generate as module
 from mlx_transformers.cli.generate import generate as verb
+from mlx_transformers.cli.generate_run import Opened
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.decode import generate as library
 from mlx_transformers.decode.sample import Sampling
-from mlx_transformers.verbs import drawing
 
 from .models import Script, decoder
 
@@ -34,6 +35,13 @@ class Interrupting(ByteTokenizer):
         return super().token_bytes(token)
 
 
+def opens(monkeypatch: pytest.MonkeyPatch, model: Any, tokenizer: Any) -> None:
+    """Make the verb open this model instead of a run."""
+    opened = Opened(None, model, tokenizer, None, reads_source=False)
+    monkeypatch.setattr(module, "one_run", lambda run, named: run)
+    monkeypatch.setattr(module, "open_run", lambda run: opened)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the verb on a model that says "Hello wörld!" after a prompt of 3 bytes."""
@@ -41,11 +49,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     script = [*"Hello w\u00f6rld!".encode(), 256]
 
     def invoke(*arguments: str, stdin: bytes = b"", tokenizer: ByteTokenizer = tokenizer) -> Result:
-        monkeypatch.setattr(saved, "load", lambda run: (Script(script, n_prompt=3), tokenizer))
-        monkeypatch.setattr(drawing, "load_artist", lambda run, loaded: None)
+        opens(monkeypatch, Script(script, n_prompt=3), tokenizer)
         app = typer.Typer()
         app.command()(verb)
-        return CliRunner().invoke(app, ["--temp", "0", *arguments], input=stdin)
+        greedy = () if "--beams" in arguments else ("--temp", "0")
+        return CliRunner().invoke(app, [*greedy, *arguments], input=stdin)
 
     return invoke
 
@@ -105,6 +113,14 @@ def test_several_prompts_and_samples_are_printed_one_after_the_other(
         (["--prompt", "abc", "--beams", "0"], "beams = 0"),
         (["--prompt", "abc", "--beams", "2", "--length-penalty", "nan"], "alpha = nan"),
         (["--prompt", "abc", "--temp", "nan"], "temp = nan"),
+        (["--prompt", "abc", "--draft-tokens", "3"], "no effect without --draft"),
+        (["--prompt", "abc", "--exit-measure", "margin"], "no effect without --exit-threshold"),
+        (["--prompt", "abc", "--kv-group-size", "32"], "no effect without --kv-bits"),
+        (["--prompt", "abc", "--set", "tools.calculator=true"], "no effect without --tools"),
+        (["-p", "abc", "--beams", "2", "--seed", "1", "--stop", "x"], "--seed and --stop"),
+        (["--prompt", "abc", "--draft", "lookup", "--json"], "--json doesn't go with speculative"),
+        (["--prompt", "abc", "--length-penalty", "1"], "--length-penalty doesn't go with a text"),
+        (["-p", "abc", "-p", "xyz", "--draft", "lookup"], "2 prompts don't go with speculative"),
     ],
 )
 def test_what_generates_nothing_is_refused_in_a_sentence(
@@ -147,8 +163,7 @@ def test_options_and_defaults_are_those_of_the_library(monkeypatch: pytest.Monke
         request = library._Request(decoder(vocab_size=257), BYTES, ["a"], 1, 1, sampling, 0)
         return library.Stream(request, library.TextWriter(BYTES, ()))
 
-    monkeypatch.setattr(saved, "load", lambda run: (decoder(vocab_size=257), None))
-    monkeypatch.setattr(drawing, "load_artist", lambda run, loaded: None)
+    opens(monkeypatch, decoder(vocab_size=257), None)
     monkeypatch.setattr(library, "stream", watching)
     app = typer.Typer()
     app.command()(verb)
