@@ -16,7 +16,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             help="Recipes to measure.",
-            metavar="[RECIPE]...",
+            metavar="RECIPE",
             show_default="the five of the ladder, base_tiny to mixtral_tiny",
             autocompletion=recipe_names,
         ),

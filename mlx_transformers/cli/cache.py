@@ -44,7 +44,7 @@ def clean(
         typer.Argument(
             help="Parts to delete: data, kernels, downloads, tokenizers, plans. Default: the first "
             "three, which are made again when needed.",
-            metavar="[PART]...",
+            metavar="PART",
             show_default=False,
         ),
     ] = None,

@@ -35,7 +35,7 @@ RecipeOrNone = Annotated[
     typer.Argument(
         help="A recipe: a TOML file, or its name in recipes/. Without one, a recipe is written "
         "for --task and --data.",
-        metavar="[RECIPE]",
+        metavar="RECIPE",
         show_default=False,
         autocompletion=recipe_names,
     ),

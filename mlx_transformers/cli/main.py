@@ -54,11 +54,20 @@ from .failures import INTERRUPTED, no_memory, refused
 from .failures import report as show_error
 from .usage import Verbs
 
+FIRST_STEPS = """
+First steps:
+
+- `mlxt train mistral_tiny --steps 400` trains a small model on Shakespeare, in minutes
+- `mlxt generate -p "ROMEO:"` continues a prompt with it
+- `mlxt train mistral_tiny --data notes.txt` trains on your own text
+- `mlxt recipes` lists all models; `mlxt train --help` the options of a command
+"""
+
 app = typer.Typer(
     name="mlxt",
     cls=Verbs,
     help="Train transformers on Apple silicon: a model is a recipe, a recipe is a diff.",
-    epilog="Start with: mlxt train recipes/mistral_tiny.toml",
+    epilog=FIRST_STEPS,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="markdown",  # keeps [train] and the like, which the default takes for markup

@@ -1,14 +1,30 @@
-"""Names the verb, the option or the key of a recipe that a user meant by an unknown one."""
+"""Help and errors of all verbs: values by their metavars, and the name that a user meant."""
 
+import re
 from typing import Any
 
 from typer.core import TyperGroup
 
 from ..core.names import nearest
 
+METAVARS = {"int": "N", "float": "X", "str": "TEXT", "Path": "FILE", "bool": ""}
+"""Values of options in a help text, where an option doesn't name its own; a switch has none."""
+
 
 class Verbs(TyperGroup):
     """A group that names the nearest of its verbs, and the nearest option of the one that runs."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """As in click, with the values of options by their metavars instead of Python's types."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            name_values(command, ctx)
+        return command
+
+    def get_help(self, ctx: Any) -> str:
+        """As in click."""
+        name_values(self, ctx)
+        return super().get_help(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """As in click."""
@@ -26,6 +42,21 @@ class Verbs(TyperGroup):
             if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
                 _explain(error)
             raise
+
+
+def name_values(command: Any, ctx: Any) -> None:
+    """Show the values of a command by their metavars, and by ours where it has none."""
+    if (shown := command.get_help_option(ctx)) is not None:
+        command.get_help_option = lambda ctx: shown  # click makes a new one each time
+    for param in [*command.params, shown]:
+        if param is not None:
+            kind = re.match(r"<(?:list\[)?(\w+)", param.display_type(ctx) or "")
+            if kind is None or kind[1] not in METAVARS:
+                continue
+            if param.param_type_name == "argument":
+                param.display_type_rich = lambda ctx: None  # its metavar is its name
+            elif param.metavar is None:
+                param.metavar = METAVARS[kind[1]]
 
 
 def _explain(error: Any) -> None:

@@ -25,6 +25,13 @@ def test_the_default_of_draft_tokens_is_that_of_the_decoder() -> None:
     assert options["draft_tokens"].show_default == str(LENGTH)
 
 
+def test_no_help_text_names_a_type_of_python() -> None:
+    for words, _ in commands():
+        shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"}).output
+        assert not re.findall(r"<(?:bool|int|float|str|Path|list)\b", shown), words
+        assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_help_texts_keep_every_word() -> None:
     lost = []
     for words, command in commands():
