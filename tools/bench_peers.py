@@ -7,9 +7,9 @@ The same LLaMA, rows, dtype (float32) and optimizer (AdamW) everywhere. Every si
 its own, and they take turns, so that a machine that slows down slows all; a ratio is taken within a
 round, and its median and quartiles over the rounds are printed. MLX's sides have the same OpenBLAS
 and kernel flags in front of them (bench_step.py); PyTorch, in the interpreter that is named, brings
-its own. `2 streams` is one process whose step has two CPU streams, one thread each
-(MLXT_CPU_STREAMS=2). `2 processes` are data-parallel over the loopback, one thread each
-(bench_parallel.py).
+its own. `mlxt` is one process with as many CPU streams as it chooses, `mlxt, 1 stream` has one,
+whose products have all threads (MLXT_CPU_STREAMS=1). `2 processes` are data-parallel over the
+loopback, one thread each (bench_parallel.py).
 
 Tokens are counted per second of wall-clock time, and per second that the cores computed, which
 other work on the machine hardly disturbs. The latter compares sides of one thread each
@@ -37,8 +37,8 @@ SETTINGS = {
     "25M, 2 x 1024": f"{LARGE} --batch 2 --length 1024",
 }
 FIGURES = ("tokens_per_s", "tokens_per_cpu_s", "peak_mib", "rss_mib")
-STREAMS = "mlxt, 2 streams"
-OURS = ("mlxt", STREAMS, "mlxt, 2 processes")
+ONE_STREAM = "mlxt, 1 stream"
+OURS = ("mlxt", ONE_STREAM, "mlxt, 2 processes")
 Found = dict[str, list[dict[str, float]]]
 
 
@@ -69,7 +69,7 @@ def measure(setting: str, sizes: list[str], args: argparse.Namespace) -> Found:
     sides: dict[str, list[str] | None] = {
         "mlxt": [*step, "ours"],
         "mlx-lm": [*step, "theirs"],
-        STREAMS: [*step, "ours"],
+        ONE_STREAM: [*step, "ours"],
         "mlxt, 2 processes": None,
     }
     if args.torch_python:
@@ -82,7 +82,7 @@ def measure(setting: str, sizes: list[str], args: argparse.Namespace) -> Found:
             if command is None:
                 result = bench_parallel.run(2, 1, sizes)
             else:
-                shared = {"MLXT_CPU_STREAMS": "2" if side == STREAMS else "1"}
+                shared = {"MLXT_CPU_STREAMS": "1" if side == ONE_STREAM else "auto"}
                 result = alone(command, args.threads, **shared)
             found[side].append(result)
             print(

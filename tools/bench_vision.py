@@ -1,7 +1,6 @@
 """The training steps of a ViT and of Whisper beside transformers' in PyTorch, as ratios.
 
-    python tools/bench_vision.py --torch-python PATH [--rounds 5] [--threads 1] [--only vit]
-    MLXT_CPU_STREAMS=2 python tools/bench_vision.py --torch-python PATH --threads 2
+    python tools/bench_vision.py --torch-python PATH [--rounds 5] [--threads 2] [--only vit]
 
 PATH is an interpreter with torch and transformers. The same sizes, batches, dtype (float32) and
 optimizer (AdamW) on both sides, and attention in the fastest form of each. Every side is a process
@@ -137,11 +136,11 @@ def ours(name: str, steps: int) -> dict[str, float]:
     train += ["train.clip={kind='none'}", "optim.learning_rate=1e-5"]
     train += ["optim.schedule={kind='constant'}"]
     recipe = load_recipe("vit_tiny" if sees else "whisper_tiny", [*settings, *train])
+    parallel = parallel_rows(recipe)  # before anything is evaluated
     mx.random.seed(0)
     model = recipe.model.build(sizes.get("vocab", 256))
     optimizer = recipe.optim.build(model, recipe.train.steps)
     state = TrainState(model, optimizer, recipe.train)
-    parallel = parallel_rows(recipe)
     step = Step(state, recipe.objective.build(), recipe.train, parallel=parallel)
     batches = [batch(sizes, seed) for seed in range(steps + WARMUP)]
     marks, found = run_ours(step, batches, recipe.train)

@@ -25,6 +25,7 @@ from ..runs.folder import RUNS
 from ..runs.tensors import digest
 from ..trainer.evaluate import Evaluator
 from ..trainer.offload import OffloadedStep
+from ..trainer.parallel_rows import ParallelRows
 from ..trainer.source import FrozenModel
 from ..trainer.state import TrainState
 from ..trainer.step import Step
@@ -32,7 +33,7 @@ from .checks import check_classes, check_model
 from .model import build_model
 from .parallel import parallel_rows
 from .picture_checks import check_picture_tokens, check_pictures
-from .plan import resolve_auto
+from .plan import resolve_auto, streams_fit
 from .recipe import Recipe
 from .saved import load
 
@@ -146,11 +147,14 @@ def build(
         MlxtError: parts of the recipe don't fit each other, or the data can't be prepared.
     """
     check_model(recipe)
+    parallel = parallel_rows(recipe, ranks.processes)
     data = data or prepare(recipe.data)
     check_classes(recipe, data)
     check_pictures(recipe, data.tokenizer)
     model = build_model(recipe, data.tokenizer)
     recipe = resolve_auto(recipe, model, ranks.processes)
+    if parallel.wanted > 1 and not streams_fit(recipe, model):
+        parallel = ParallelRows(1, "Several streams would take more memory than is free.")
     counts, flops = count(model), flops_per_token(model, recipe.train.seq_len)
     objective = build_objective(recipe, ranks)
     optimizer = build_optimizer(recipe, model, ranks, trains)
@@ -178,7 +182,7 @@ def build(
         recipe.optim.curvature,
         rounding=recipe.quantize.build(model) if recipe.quantize else None,
         projection=None if movement is not None else pruner,
-        parallel=parallel_rows(recipe, ranks.processes),
+        parallel=parallel,
     )
     evaluator = _evaluator(recipe, data, step)
     read = _read_by_source(recipe, data.tokenizer)
@@ -194,6 +198,7 @@ def _evaluator(recipe: Recipe, data: Prepared, step: Step) -> Evaluator:
         average=step.train_state.average,
         ranks=step.train_state.ranks,
         unit=recipe.objective.unit,
+        parallel=step.parallel,
     )
 
 

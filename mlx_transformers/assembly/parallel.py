@@ -3,6 +3,7 @@
 import mlx.core as mx
 
 from ..core import backend, cpu_streams
+from ..core.graph_walk import walks_wide
 from ..trainer.parallel_rows import ParallelRows
 from .recipe import Recipe
 
@@ -11,7 +12,8 @@ def parallel_rows(recipe: Recipe, processes: int = 1) -> ParallelRows:
     """How a training step of a recipe computes the rows of a batch: in as many parts as this
     machine has CPU streams, or whole.
 
-    The first batch may show more reasons to compute it whole (`trainer.parallel_rows`).
+    The first batch may show more reasons to compute it whole (`trainer.parallel_rows`). Call it
+    before anything of the recipe is evaluated: MLX learns only once how it walks graphs.
 
     Args:
         recipe: the recipe.
@@ -20,13 +22,15 @@ def parallel_rows(recipe: Recipe, processes: int = 1) -> ParallelRows:
     Raises:
         RunError: the environment asks for something that is no number of streams.
     """
-    asked, report = cpu_streams.wanted(), backend.prepare()
+    report, asked = backend.prepare(), (cpu_streams.asked() or 1) > 1
     count = report.cpu_streams if mx.default_device() == mx.cpu else 1
     if count > 1:
         why = _why_whole(recipe, processes)
+        if not why and not walks_wide():
+            why = "MLX evaluated something before, and walks graphs depth first since."
     else:
-        why = (report.one_stream or "The GPU computes it.") if asked > 1 else ""
-    return ParallelRows(1 if why else count, why)
+        why = (report.one_stream or "The GPU computes it.") if asked else ""
+    return ParallelRows(1 if why else count, why, asked)
 
 
 def _why_whole(recipe: Recipe, processes: int) -> str:

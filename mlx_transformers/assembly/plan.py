@@ -1,10 +1,11 @@
 """Plans a recipe: the peak memory of its training step, whether it fits, and its speed on a Mac."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 
+from ..core.cpu_streams import asked
 from ..core.device import GIB, matmul_flops, memory_bytes, working_set_bytes
 from ..core.errors import RecipeError, RunError
 from ..core.paths import expanded
@@ -236,6 +237,15 @@ def resolve_auto(recipe: Recipe, model: Model, ranks: int = 1) -> Recipe:
     return resolved.recipe
 
 
+def streams_fit(recipe: Recipe, model: Model) -> bool:
+    """Whether a recipe's step stays below the budget in as many CPU streams as it wants; true where
+    a user named their number."""
+    if asked() is not None:
+        return True
+    memory = available_memory(None, recipe.model)
+    return account(job(recipe, model, memory.cpu)).peak * memory.factor <= memory.budget
+
+
 def this_mac() -> Mac | None:
     """Identify this Mac, if it is one whose chip `memory.chips` lists."""
     if not mx.metal.is_available():
@@ -298,6 +308,8 @@ def _resolve(
         RunError: nothing fits.
     """
     sized, free = job(recipe, model, memory.cpu, ranks, tensor_parallel), auto_keys(recipe)
+    if asked() is None and account(sized).peak * memory.factor > memory.budget:
+        sized = replace(sized, streams=1)
     rows, accumulate = recipe.train.divided
     if free:
         chosen = choose(sized, memory.budget, free, memory.factor)

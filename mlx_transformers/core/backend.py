@@ -163,7 +163,8 @@ def _front_blas(report: Report) -> None:
 
 
 def _share_rows(report: Report) -> None:
-    report.cpu_streams = cpu_streams.prepare()
+    # Other libraries' threads can't be changed, and streams need products of one thread each.
+    report.cpu_streams = cpu_streams.wanted(max(blas.thread_counts().values(), default=1))
 
 
 def _vectorise(report: Report) -> None:

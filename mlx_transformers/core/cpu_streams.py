@@ -1,9 +1,7 @@
 """How many CPU streams compute the rows of a training step: a machine's choice, never a recipe's.
 
 Each CPU stream of MLX has a thread of its own, so two streams compute two halves of a batch at
-once. That needs another walk of the graph: MLX queues about ten operations ahead, depth first, and
-would queue one half before the other. With a wide walk the halves alternate. MLX reads the width at
-its first evaluation, so `core.backend` sets it before MLX loads.
+once, elementwise work included, of which a single stream uses one core.
 """
 
 import os
@@ -11,34 +9,46 @@ import os
 from .errors import RunError
 
 CHOICE = "MLXT_CPU_STREAMS"
-"""Environment variable with the number of streams; 1, its default, is one for the whole batch."""
+"""Environment variable with the number of streams, or `auto`, its default."""
+
+AUTO = "auto"
 
 MOST = 64
 
-WALK = "MLX_BFS_MAX_WIDTH"
-"""MLX's variable: how wide it walks the graph before it goes deep; 20 by default."""
-WIDTH = "1000"
-"""More than the operations that are ready at once in a step."""
+MOST_AUTO = 4
+"""The most that `auto` chooses: each stream more is a graph more to build, and only two have been
+measured."""
 
 
-def wanted() -> int:
-    """The number of streams that the environment asks for.
+def asked() -> int | None:
+    """The number of streams that the environment names; None where it leaves the choice to us.
 
     Raises:
-        RunError: it asks for something else.
+        RunError: it names something else.
     """
-    value = os.environ.get(CHOICE, "") or "1"
+    value = os.environ.get(CHOICE, "") or AUTO
+    if value == AUTO:
+        return None
     if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MOST):
         raise RunError(
             f"{CHOICE} = '{value}' is not a number of CPU streams: give a whole number from 1, "
-            f"one stream for the whole batch, to {MOST}. 2 suits a machine with two cores."
+            f"one stream for the whole batch, to {MOST}, or {AUTO}: one for each core."
         )
     return int(value)
 
 
-def prepare() -> int:
-    """Have MLX walk graphs wide if several streams are wanted; returns their number."""
-    count = wanted()
-    if count > 1:
-        os.environ.setdefault(WALK, WIDTH)
-    return count
+def wanted(threads: int) -> int:
+    """The number of streams: the one that the environment names, or one for each thread of a
+    matrix product, where they are few.
+
+    Args:
+        threads: those that a product has by itself, and that streams do without; 1 where their
+            number can't be changed.
+
+    Raises:
+        RunError: the environment names something that is no number of streams.
+    """
+    named = asked()
+    if named is not None:
+        return named
+    return threads if threads <= MOST_AUTO else 1

@@ -12,6 +12,7 @@ from ..core.loss import Unit
 from ..distributed.processes import SINGLE, Ranks
 from ..optim.ema import Average
 from .forward import Forward
+from .parallel_rows import ParallelRows
 from .traced import Traced
 
 
@@ -34,15 +35,24 @@ class Evaluator:
         average: Average | None = None,
         ranks: Ranks = SINGLE,
         unit: Unit = "token",
+        parallel: ParallelRows | None = None,
     ) -> None:
         self.loss = loss
         self.bytes_per_token = bytes_per_token
         self.average = average
         self.ranks, self.unit = ranks, unit
+        self.parallel = parallel or ParallelRows()
         state = [[m.state for m in loss.roles.values()], average.state if average else {}]
         self._sums = Traced(self._forward, state)
 
     def _forward(self, batch: dict[str, mx.array]) -> dict[str, mx.array]:
+        # In parts only where a training step has found that they add up to the batch.
+        sums: dict[str, mx.array] = self.parallel(self._of_rows, batch, mx.random.key(0))
+        return sums
+
+    def _of_rows(self, batch: dict[str, mx.array], key: mx.array) -> dict[str, mx.array]:
+        """The sums of some rows of a batch; nothing is drawn, so the key stays unused."""
+        del key
         trained = self.loss.model.trainable_parameters()
         out = self.loss(self.average.average if self.average else trained, batch, Context())
         # Statistics of single layers have the number of the layer behind a slash.

@@ -37,19 +37,20 @@ class ParallelRows:
         wanted: the number of parts, where the loss allows it.
         streams: the number of parts in force: 1 until a batch was checked.
         why: the reason why batches are computed whole, in a sentence; empty where there is none.
+        asked: whether a user asked for several streams.
     """
 
-    def __init__(self, wanted: int = 1, why: str = "") -> None:
+    def __init__(self, wanted: int = 1, why: str = "", asked: bool = False) -> None:
         self.wanted = wanted
         self.streams = 1
-        self.why = why
+        self.why, self.asked = why, asked
         self._checked = wanted == 1
 
     @property
     def notices(self) -> list[str]:
         """Sentences for a user who asked for several streams and has one."""
         asked = f"Each batch is computed whole, though {CHOICE} asks for several streams."
-        return [f"{asked} {self.why}"] if self.why else []
+        return [f"{asked} {self.why}"] if self.why and self.asked else []
 
     def check(self, loss: Forward, batch: Batch) -> None:
         """Look at the first batch, before the step is compiled; others are taken to be like it.
@@ -112,7 +113,8 @@ def why_whole(loss: Forward, batch: Batch, count: int) -> str:
         return f"Its rows don't divide into {count} equal parts."
     if Hooks(loss.model).modules:
         return "Its layers keep statistics of a whole batch."
-    alone: dict[int, Tree] = {}
+    alone: list[int] = []
+    total: Tree = None
     for i in range(len(next(iter(batch.values())))):
         grads, collected = _gradient(loss, rows(batch, i, i + 1))
         if collected.aux or collected.router_sums:
@@ -120,14 +122,17 @@ def why_whole(loss: Forward, batch: Batch, count: int) -> str:
         if collected.draws.any:
             return "Its forward pass draws random numbers, such as dropout's."
         if global_norm(grads) > 0.0:
-            alone[i] = grads
+            alone.append(i)
+            total = tree_map(mx.add, total, grads) if total else grads
+            # Added now, so that two gradients are in memory at a time and not three.
+            mx.eval(total)
+            del grads
         if len(alone) == 2:
             break
     else:
         return "Fewer than two rows of the first batch have a gradient of their own."
-    (i, first), (j, second) = alone.items()
-    pair = {name: mx.stack([array[i], array[j]]) for name, array in batch.items()}
-    if _distance(_gradient(loss, pair)[0], tree_map(mx.add, first, second)) > TOLERANCE:
+    pair = {name: array[mx.array(alone)] for name, array in batch.items()}
+    if _distance(_gradient(loss, pair)[0], total) > TOLERANCE:
         return "The loss of a row depends on the other rows of its batch."
     return ""
 

@@ -5,6 +5,9 @@ import ctypes
 import mlx.core as mx
 import pytest
 
+from mlx_transformers.assembly import parallel as choice
+from mlx_transformers.assembly import plan
+from mlx_transformers.assembly.job import job
 from mlx_transformers.assembly.parallel import parallel_rows
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core import backend, blas
@@ -23,6 +26,12 @@ from .test_step import PLAIN, SGD, arrays, batch, distance, moved, train, vocab
 NO_DROPOUT = ("model.embed.dropout=0.0", "model.block.dropout=0.0")
 LAYER_DROP = "model.depth={{kind='layer_drop', rate={}, by='row', over_depth='linear'}}"
 LORA = "adapt={{kind='lora', rank=2, dropout={}, targets=['mixer.q']}}"
+
+
+@pytest.fixture(autouse=True)
+def _walked_wide(monkeypatch):
+    """Graphs are walked wide, though this process evaluated some before."""
+    monkeypatch.setattr(choice, "walks_wide", lambda: True)
 
 
 @pytest.fixture
@@ -202,6 +211,52 @@ def test_streams_that_are_asked_for_in_vain_are_told(tmp_path, monkeypatch, one_
     [notice] = parallel_rows(recipe).notices
     assert CHOICE in notice
     assert why in notice
+
+
+def test_a_user_who_asked_for_nothing_is_told_nothing(tmp_path, monkeypatch, two_streams):
+    recipe = tiny.recipe(tmp_path, "train.dtype='float16'")
+    found = parallel_rows(recipe)
+    assert "float16" in found.why
+    assert found.notices == []
+    monkeypatch.setenv(CHOICE, "2")
+    assert "float16" in parallel_rows(recipe).notices[0]
+
+
+def test_graphs_that_are_walked_depth_first_want_one_stream(tmp_path, monkeypatch, two_streams):
+    monkeypatch.setattr(choice, "walks_wide", lambda: False)
+    found = parallel_rows(tiny.recipe(tmp_path))
+    assert found.wanted == 1
+    assert "depth first" in found.why
+
+
+def test_streams_that_take_more_than_the_budget_are_left_out(tmp_path, monkeypatch, two_streams):
+    sets = (*NO_DROPOUT, "train.batch_size=4")
+    built, peaks = tiny.built(tmp_path, *sets), {}
+    for streams in (1, 2):
+        monkeypatch.setattr(backend.prepare(), "cpu_streams", streams)
+        peaks[streams] = plan.account(job(built.recipe, built.model)).peak
+    between = (peaks[1] + peaks[2]) / 2
+    memory = plan.Memory(1.0, between, 2 * peaks[2], cpu=True)
+    monkeypatch.setattr(plan, "available_memory", lambda mac, model: memory)
+    assert tiny.built(tmp_path, *sets).step.parallel.wanted == 1
+    assert plan.plan(built.recipe, built.model).job.streams == 1
+    monkeypatch.setenv(CHOICE, "2")
+    assert tiny.built(tmp_path, *sets).step.parallel.wanted == 2
+
+
+def test_held_out_rows_are_evaluated_in_parts_once_a_step_was(tmp_path, two_streams, monkeypatch):
+    built = tiny.built(tmp_path, *NO_DROPOUT)
+    rows = batch(vocab(built))
+    whole, found = built.evaluator([rows]), []
+    plain = built.evaluator._of_rows
+    monkeypatch.setattr(
+        built.evaluator,
+        "_of_rows",
+        lambda part, key: found.append(len(part["tokens"])) or plain(part, key),
+    )
+    built.step.parallel.check(built.step.loss, rows)
+    assert built.evaluator([rows]) == pytest.approx(whole, rel=1e-5)
+    assert found == [2, 2]
 
 
 def test_several_processes_and_other_batches_are_left_alone(tmp_path, two_streams):
