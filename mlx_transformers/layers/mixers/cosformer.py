@@ -1,7 +1,6 @@
 """cosFormer: linear attention whose weights fall with distance as a cosine."""
 
 import math
-from functools import partial
 from typing import Literal
 
 import mlx.core as mx
@@ -15,14 +14,11 @@ from ...ops.linear_attention import (
     cosine_features,
     elu_plus_one,
     linear_attention_flops,
-    normalised_linear_attention,
 )
 from ..kinds import State
-from .head_states import Chunk, row_facts, zero_state
+from .head_states import Chunk, zero_state
+from .kernel_features import KernelFeatureMixer
 from .projected import ProjectedHeads, ProjectedMixer
-
-EPS = 1e-6
-"""Added to the sum of a query's weights; published code takes at least as much."""
 
 
 class CosFormer(ProjectedHeads):
@@ -60,7 +56,7 @@ class CosFormer(ProjectedHeads):
         )
 
 
-class CosFormerMixer(ProjectedMixer):
+class CosFormerMixer(ProjectedMixer, KernelFeatureMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`; the state is a matrix `[2K, K + 1]` per head."""
 
     def __init__(self, config: CosFormer, dim: int) -> None:
@@ -70,36 +66,17 @@ class CosFormerMixer(ProjectedMixer):
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
         self._admit(x.shape[1])
-        return self._mix(x, None, ctx, causal=ctx.layout.causal)[0]
+        return super().__call__(x, ctx)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """Zeros; the last value of each feature is the sum of the keys."""
         self._admit(length)
         return zero_state(batch, self.n_heads, 2 * self.head_dim, self.head_dim + 1)
 
-    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
-        """Continue by the T tokens of `x`."""
-        y, sums = self._mix(x, state["s"], ctx, causal=True)
-        return y, {"s": sums}
-
-    def _mix(
-        self, x: mx.array, state: mx.array | None, ctx: Context, *, causal: bool
-    ) -> tuple[mx.array, mx.array]:
+    def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         place = (mx.arange(x.shape[1]) + ctx.cursor.offset).astype(mx.float32)
-        v = self._heads(self.v(x)).astype(mx.float32)
-        mix = partial(
-            normalised_linear_attention,
-            self._features(self.q(x), place),
-            self._features(self.k(x), place),
-            eps=EPS,
-            causal=causal,
-            state=state,
-            chunk=self.chunk,
-            **row_facts(ctx, x.shape[1]),
-        )
-        ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
-        y, sums = mix(v)
-        return self._merge(y, x.dtype), sums
+        q, k = (self._features(layer(x), place) for layer in (self.q, self.k))
+        return q, k, self._heads(self.v(x)).astype(mx.float32)
 
     def _features(self, y: mx.array, place: mx.array) -> mx.array:
         """The features `[B, H, T, 2K]` of a projection `[B, T, H * K]`."""

@@ -1,7 +1,6 @@
 """Linear attention: a feature map in the place of the softmax."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import mlx.core as mx
@@ -10,16 +9,15 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
-from ...core.shapes import BTD
 from ...ops.linear_attention import (
     elu_plus_one,
     linear_attention_flops,
-    normalised_linear_attention,
     taylor_features,
 )
 from ..kinds import MixerKind, State
 from ..linear import ResidualLinear
-from .head_states import Chunk, row_facts, split_heads, width_of_heads, zero_state
+from .head_states import Chunk, split_heads, width_of_heads, zero_state
+from .kernel_features import KernelFeatureMixer
 
 FEATURES: dict[str, Callable[[mx.array], mx.array]] = {
     "elu": elu_plus_one,
@@ -81,44 +79,26 @@ class LinearAttention(MixerKind):
         return LinearAttentionMixer(self, dim)
 
 
-class LinearAttentionMixer(nn.Module):
+class LinearAttentionMixer(KernelFeatureMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`; the state is a matrix of features by V + 1."""
 
     def __init__(self, config: LinearAttention, dim: int) -> None:
         super().__init__()
-        self.n_heads, self.chunk, self.eps = config.n_heads, config.chunk, config.eps
+        self.n_heads, self.chunk, self.sum_eps = config.n_heads, config.chunk, config.eps
         self.key_dim, self.value_dim = config.widths(dim)
         self.features, self.n_features = FEATURES[config.features], config.n_features(dim)
         self.q, self.k = (nn.Linear(dim, self.n_heads * self.key_dim, bias=False) for _ in range(2))
         self.v = nn.Linear(dim, dim, bias=False)
         self.o = ResidualLinear(dim, dim, bias=False)
 
-    def __call__(self, x: BTD, ctx: Context) -> BTD:
-        return self._mix(x, None, ctx, causal=ctx.layout.causal)[0]
-
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """Zeros; the last value of each key is the sum of weights."""
         return zero_state(batch, self.n_heads, self.n_features, self.value_dim + 1)
 
-    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
-        """Continue by the T tokens of `x`."""
-        y, s = self._mix(x, state["s"], ctx, causal=True)
-        return y, {"s": s}
-
-    def _mix(
-        self, x: mx.array, state: mx.array | None, ctx: Context, *, causal: bool
-    ) -> tuple[mx.array, mx.array]:
+    def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         q, k, v = (split_heads(layer(x), self.n_heads) for layer in (self.q, self.k, self.v))
-        mix = partial(
-            normalised_linear_attention,
-            self.features(q),
-            self.features(k),
-            eps=self.eps,
-            causal=causal,
-            state=state,
-            chunk=self.chunk,
-            **row_facts(ctx, x.shape[1]),
-        )
-        ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
-        out, state = mix(v)
-        return self.o(out.transpose(0, 2, 1, 3).flatten(-2)), state
+        return self.features(q), self.features(k), v
+
+    def _merge(self, y: mx.array, dtype: mx.Dtype) -> mx.array:
+        out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
+        return out

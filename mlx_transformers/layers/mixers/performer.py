@@ -1,7 +1,6 @@
 """Performer: softmax attention estimated by random features, linear in length (FAVOR+)."""
 
 import math
-from functools import partial
 from typing import ClassVar, Literal
 
 import mlx.core as mx
@@ -10,17 +9,14 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
-from ...core.shapes import BTD
 from ...ops.activations import ACTIVATIONS
-from ...ops.linear_attention import linear_attention_flops, normalised_linear_attention
+from ...ops.linear_attention import linear_attention_flops
 from ...ops.random_features import generalized_features, orthogonal_projection, softmax_features
 from ..kinds import State
 from ..parameter import Role
-from .head_states import Chunk, row_facts, zero_state
+from .head_states import Chunk, zero_state
+from .kernel_features import KernelFeatureMixer
 from .projected import ProjectedHeads, ProjectedMixer
-
-NORMALISER_EPS = 1e-6
-"""Added to the sum of a query's weights, which is 0 where all keys are padding."""
 
 
 class Performer(ProjectedHeads):
@@ -79,7 +75,7 @@ class Performer(ProjectedHeads):
         return 4.0 * self.n_heads * n * width + sums
 
 
-class PerformerMixer(ProjectedMixer):
+class PerformerMixer(ProjectedMixer, KernelFeatureMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`; the decode state holds the sums of keys and values."""
 
     roles: ClassVar[dict[str, Role]] = {"projection": "own"}
@@ -98,21 +94,11 @@ class PerformerMixer(ProjectedMixer):
         self.projection = mx.array(np.stack(draws))
         self.freeze(keys=["projection"], recurse=False)
 
-    def __call__(self, x: BTD, ctx: Context) -> BTD:
-        return self._mix(x, None, ctx, causal=ctx.layout.causal)[0]
-
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """Zeros; the last value of each feature is the sum of the keys."""
         return zero_state(batch, self.n_heads, self.projection.shape[1], self.head_dim + 1)
 
-    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
-        """Continue by the T tokens of `x`."""
-        y, sums = self._mix(x, state["s"], ctx, causal=True)
-        return y, {"s": sums}
-
-    def _mix(
-        self, x: mx.array, state: mx.array | None, ctx: Context, *, causal: bool
-    ) -> tuple[mx.array, mx.array]:
+    def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         q, k = ctx.position.rotate(self._heads(self.q(x)), self._heads(self.k(x)), ctx)
         w = self._drawn(ctx)
         if self.kernel == "softmax":
@@ -122,20 +108,7 @@ class PerformerMixer(ProjectedMixer):
         else:
             eps, activation = 1e-3 if self.eps is None else self.eps, ACTIVATIONS[self.kernel]
             q, k = (generalized_features(y, w, activation, eps=eps) for y in (q, k))
-        v = self._heads(self.v(x)).astype(mx.float32)
-        mix = partial(
-            normalised_linear_attention,
-            q,
-            k,
-            eps=NORMALISER_EPS,
-            causal=causal,
-            state=state,
-            chunk=self.chunk,
-            **row_facts(ctx, x.shape[1]),
-        )
-        ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
-        y, sums = mix(v)
-        return self._merge(y, x.dtype), sums
+        return q, k, self._heads(self.v(x)).astype(mx.float32)
 
     def _drawn(self, ctx: Context) -> mx.array:
         """The projection `[N, K]` of this share of the run; the last one outside of a run."""
