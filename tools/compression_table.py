@@ -167,10 +167,9 @@ def after_steps(model: Any, rows: mx.array, packing: CachePacking | None) -> tup
 def rows_of(options: argparse.Namespace) -> tuple[Sample, Any]:
     """The text that methods read and are measured on, and the model of the run."""
     with origin_of(options.run) as origin:
-        context = origin.recipe.model.context() or origin.recipe.train.seq_len
         model = origin.model()
-        how = (origin.recipe, origin.tokenizer, model.vocab_size, context)
-        return sample_text(options.calibrate, *how), model
+        text = sample_text(options.calibrate, origin.recipe, origin.tokenizer, model.vocab_size)
+        return text, model
 
 
 def write_peer(options: argparse.Namespace) -> None:

@@ -90,8 +90,7 @@ def grow(
         model = build_model(origin.recipe_with(table), origin.tokenizer, reads_text=False)
         weights = grown(small, model, growth)
         model.update(weights)
-        context = origin.recipe.model.context() or origin.recipe.train.seq_len
-        text = sample_text(None, origin.recipe, origin.tokenizer, small.vocab_size, context)
+        text = sample_text(None, origin.recipe, origin.tokenizer, small.vocab_size)
         cure = "Take --method identity"
         difference = gate(small, model, text.held_out, LOSSY, cure, anyway=growth.anyway)
         if growth.exact:

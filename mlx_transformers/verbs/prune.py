@@ -138,10 +138,7 @@ def prune(
         before, model = origin.model(), origin.model()
         if next(packed_layers(model), None) is not None:
             raise RunError(f"{source} is quantized: prune the model that it was made of.")
-        context = origin.recipe.model.context() or origin.recipe.train.seq_len
-        text = sample_text(
-            settings.calibrate, origin.recipe, origin.tokenizer, model.vocab_size, context
-        )
+        text = sample_text(settings.calibrate, origin.recipe, origin.tokenizer, model.vocab_size)
         model, changes = _smaller(origin, model, settings, text, say)
         if settings.sparsity is not None or n_of_m is not None:
             _sparse(model, settings, n_of_m, text)

@@ -113,10 +113,7 @@ def quantize(
             p for p, m in packable(model).items() if p not in choices and not divisible(m)
         ]:
             say(f"Layers that no group divides stay plain: {', '.join(unpacked)}.")
-        context = origin.recipe.model.context() or origin.recipe.train.seq_len
-        text = sample_text(
-            settings.calibrate, origin.recipe, origin.tokenizer, model.vocab_size, context
-        )
+        text = sample_text(settings.calibrate, origin.recipe, origin.tokenizer, model.vocab_size)
         if settings.method == "mixed":
             choices = _mixed(model, choices, settings, usual, text, say)
         _round(model, choices, settings, text, say)

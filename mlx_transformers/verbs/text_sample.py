@@ -45,23 +45,20 @@ class Sample:
         return [tokens[:, :-1] for tokens in self.calibration]
 
 
-def sample_text(
-    where: str | None, recipe: Recipe, tokenizer: Tokenizer, vocab_size: int, context: int
-) -> Sample:
-    """Read rows of tokens.
+def sample_text(where: str | None, recipe: Recipe, tokenizer: Tokenizer, vocab_size: int) -> Sample:
+    """Read rows of tokens, as long as the model of the recipe reads, up to `LONGEST`.
 
     Args:
         where: a built-in corpus, or a file or folder of text; None: the recipe's own data.
         recipe: the recipe of the run.
         tokenizer: its tokenizer.
         vocab_size: tokens from here on are left out.
-        context: the longest row that the model reads.
 
     Raises:
         RunError: there is no such text, or too little of it.
     """
     source = _source(where, recipe)
-    length = min(LONGEST, context)
+    length = min(LONGEST, recipe.model.context() or recipe.train.seq_len)
     flat = _read(source, tokenizer, vocab_size, (ROWS + HELD_OUT) * (length + 1))
     count = len(flat)
     while count < LEAST * (length + 1) and length > SHORTEST:

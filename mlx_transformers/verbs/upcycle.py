@@ -79,8 +79,7 @@ def upcycle(
         check_routers(model)
         weights = upcycled(model.parameters(), dense.parameters(), experts.n_experts)
         model.update(weights)
-        context = origin.recipe.model.context() or origin.recipe.train.seq_len
-        text = sample_text(None, origin.recipe, origin.tokenizer, dense.vocab_size, context)
+        text = sample_text(None, origin.recipe, origin.tokenizer, dense.vocab_size)
         cure = "Let gates sum to 1 with --top-k 2 or more and --normalize"
         difference = gate(dense, model, text.held_out, LOSSY, cure, anyway=experts.anyway)
         if experts.normalize:
