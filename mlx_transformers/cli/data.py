@@ -3,7 +3,7 @@
 import json
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,6 +16,7 @@ from .usage import Verbs
 if TYPE_CHECKING:
     from ..data.inspect import Report
     from ..data.prepared import Prepared
+    from ..data.shards import Split
 
 app = typer.Typer(cls=Verbs, help="Corpora, and texts prepared for training.", no_args_is_help=True)
 
@@ -136,7 +137,7 @@ def write_rows(
 
     if split not in ("train", "valid"):
         raise RunError(f"--split {split}: rows are of the split train or valid.")
-    rows = islice(records(load_recipe(recipe, set or []).data, split), limit)  # type: ignore[arg-type]
+    rows = islice(records(load_recipe(recipe, set or []).data, cast("Split", split)), limit)
     try:
         to.touch(exist_ok=False)
     except FileExistsError:

@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
@@ -158,7 +158,14 @@ def _options(
     pass
 
 
-def _warn(message: Warning | str, *where: object) -> None:
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Print a warning without its place in the code, which doesn't help users."""
     prefix = "" if isinstance(message, Notice) else "warning: "
     print(f"{prefix}{message}", file=sys.stderr)
@@ -166,7 +173,7 @@ def _warn(message: Warning | str, *where: object) -> None:
 
 def main() -> None:
     """Run the command; a user's error prints one sentence and exits with 1, without a traceback."""
-    warnings.showwarning = _warn  # type: ignore[assignment]
+    warnings.showwarning = _warn
     try:
         try:
             check_environment()

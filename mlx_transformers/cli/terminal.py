@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..core.terminal import is_terminal
 
@@ -46,11 +46,11 @@ def print_table(
 
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, show_header=any(titles))
     for i, title in enumerate(titles):
-        justify = "right" if i in right else "left"
+        justify: Literal["right", "left"] = "right" if i in right else "left"
         # Only the widest column may wrap, so that names and numbers stay whole.
         table.add_column(
             title,
-            justify=justify,  # type: ignore[arg-type]
+            justify=justify,
             header_style="bold",
             overflow="fold",
             no_wrap=i != _widest(rows),

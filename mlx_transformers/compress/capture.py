@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -46,10 +47,7 @@ def recording(model: nn.Module, paths: Iterable[str], see: See) -> Iterator[None
     """Call `see` with the inputs of some layers while a `with` block runs."""
     layers = linear_layers(model)
     originals = {path: layers[path] for path in paths}
-    recorders = [
-        (path, Recorder(layer, lambda x, path=path: see(path, x)))  # type: ignore[misc]
-        for path, layer in originals.items()
-    ]
+    recorders = [(path, Recorder(layer, partial(see, path))) for path, layer in originals.items()]
     model.update_modules(tree_unflatten(recorders))
     try:
         yield

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import mlx.core as mx
 
@@ -158,5 +158,4 @@ class ExitEngine:
         if not bool(mx.isfinite(logits.astype(mx.float32).sum()).item()):
             return NO_TOKEN
         chosen = sample(logits, pairs[:, 0], history.reshape(1, width), self._sampling)
-        token: int = chosen.tolist()[0]  # type: ignore[index, assignment]
-        return token
+        return cast(list[int], chosen.tolist())[0]

@@ -1,9 +1,9 @@
 """Log-probabilities of drawn tokens and of the most probable ones, step by step."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import mlx.core as mx
+import numpy as np
 
 from .engine import Engine, Observe, Observed
 
@@ -43,12 +43,12 @@ def top_tokens(n: int) -> Observe:
 def observed_tokens(engine: Engine, tokens: list[int]) -> list[TokenLogprob]:
     """Return the log-probabilities of the tokens that an engine with `top_tokens` drew last."""
     arrays = engine.observed
-    read: Callable[[str], list[list[float]]] = lambda name: arrays[name].tolist()  # type: ignore[return-value, assignment]  # noqa: E731
-    best = zip(read("top"), read("top_logprob"), strict=True)
+    top, top_logps = (np.array(arrays[name]) for name in ("top", "top_logprob"))
+    best = zip(top.tolist(), top_logps.tolist(), strict=True)
     pairs = [
         tuple((int(i), float(p)) for i, p in zip(ids, logps, strict=True)) for ids, logps in best
     ]
-    logps = [float(value) for value in arrays["logprob"].tolist()]  # type: ignore[union-attr, arg-type]
+    logps = [float(value) for value in np.array(arrays["logprob"])]
     return [
         TokenLogprob(token, logp, top)
         for token, logp, top in zip(tokens, logps, pairs, strict=True)

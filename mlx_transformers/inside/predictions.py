@@ -1,6 +1,7 @@
 """Predictions of a model and of each of its layers (the logit lens)."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -75,7 +76,7 @@ def predict(reading: Reading, logits: mx.array) -> Predictions:
     nats = np.concatenate(
         [np.full(skip, np.nan), np.where(in_vocabulary, np.array(token_logp[:, 0]), np.nan)]
     )
-    ids: list[list[int]] = first.tolist()  # type: ignore[assignment]
+    ids = cast(list[list[int]], first.tolist())
     return Predictions(
         probability=np.exp(nats),
         surprise=-nats / np.log(2),
@@ -102,7 +103,7 @@ def lens(reading: Reading, output: mx.array, logits: mx.array) -> Lens | None:
     logps = log_probs(reading.unembedded(h))
     final = mx.argmax(logits, axis=-1)[:, None]
     final_logp = mx.take_along_axis(logps, final, axis=-1)
-    tops: list[int] = mx.argmax(logps, axis=-1).tolist()  # type: ignore[assignment]
+    tops = cast(list[int], mx.argmax(logps, axis=-1).tolist())
     return Lens(
         top=[reading.text(token) for token in tops],
         probability=np.array(mx.exp(final_logp[:, 0])),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -55,7 +56,7 @@ class Reading:
     @cached_property
     def tokens(self) -> list[int]:
         """The tokens of the row."""
-        return [int(token) for token in self.arrays["tokens"][0].tolist()]  # type: ignore[union-attr, arg-type]
+        return cast(list[int], self.arrays["tokens"][0].tolist())
 
     def in_order(self, matrix: mx.array) -> mx.array:
         """A matrix `[..., S]` over the source as it is read, in the order of the text."""

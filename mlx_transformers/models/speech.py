@@ -36,7 +36,7 @@ class Speech(EncoderDecoder):
     task. `max_seq_len` counts tokens of the text.
     """
 
-    kind: Literal["speech"] = "speech"  # type: ignore[assignment]
+    kind: Literal["speech"] = "speech"  # type: ignore[assignment]  # a kind of its own
     tasks: ClassVar[frozenset[Task]] = frozenset({"listen"})
     encoder: SoundTower
     """The tower that reads the sound."""

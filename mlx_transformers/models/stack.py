@@ -306,8 +306,13 @@ class Stack(nn.Module):
             if "key" in optional:
                 optional = optional | {"key": mx.stop_gradient(optional["key"])}
             collected = ctx.collected.for_layer(i, self.n_layers)
-            facts = {"collected": collected, "earlier": dict(earlier)}
-            layer_ctx = replace(ctx, **optional, **facts)  # type: ignore[arg-type]
+            layer_ctx = replace(
+                ctx,
+                key=optional.get("key"),
+                memory=optional.get("memory"),
+                collected=collected,
+                earlier=dict(earlier),
+            )
             return block(x, layer_ctx), layer_ctx.earlier, collected.side_outputs()
 
         position = ctx.position

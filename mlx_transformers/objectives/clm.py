@@ -5,16 +5,25 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import mlx.core as mx
-from pydantic import Field
 
 from ..core.context import Context
 from ..core.loss import Loss
 from ..core.task import Task
 from .chunked_loss import ChunkedLoss, with_aux
-from .objective import Arrays, ChunkedKind, VocabularyModel
+from .objective import Arrays, SmoothedKind, VocabularyModel
 
 
-class Clm(ChunkedKind):
+class NextTokenKind(SmoothedKind):
+    """The table of an objective that predicts next tokens."""
+
+    requires: ClassVar[tuple[str, ...]] = ("tokens",)
+    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
+    accuracy: bool = False
+    """Whether to report the share of tokens that are predicted as the most likely ones, too. It
+    costs one more product with the vocabulary."""
+
+
+class Clm(NextTokenKind):
     """The sum of `-log p(token | tokens before it)`; Bengio et al. 2003, equation 3.
 
     Label smoothing: Szegedy et al. 2016, section 7. z loss `z · logsumexp²`: PaLM (Chowdhery et
@@ -22,15 +31,6 @@ class Clm(ChunkedKind):
     """
 
     kind: Literal["clm"] = "clm"
-    requires: ClassVar[tuple[str, ...]] = ("tokens",)
-    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Share of the target that is spread evenly over the vocabulary."""
-    z_loss: float = Field(0.0, ge=0)
-    """Coefficient of the squared log-partition, which keeps logits from drifting."""
-    accuracy: bool = False
-    """Whether to report the share of tokens that are predicted as the most likely ones, too. It
-    costs one more product with the vocabulary."""
 
     def build(self) -> "ClmObjective":
         return ClmObjective(self)
@@ -43,7 +43,7 @@ class ClmObjective:
     prediction crosses documents; `weights [B, T]` of the predictions.
     """
 
-    def __init__(self, config: Clm) -> None:
+    def __init__(self, config: NextTokenKind) -> None:
         self.head = ChunkedLoss.of(config, config.label_smoothing, config.z_loss)
         self.accuracy = config.accuracy
 

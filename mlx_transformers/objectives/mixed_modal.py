@@ -7,7 +7,7 @@ import mlx.core as mx
 
 from ..core.context import Context
 from ..core.loss import Loss
-from .clm import Clm, ClmObjective
+from .clm import ClmObjective, NextTokenKind
 from .objective import PICTURES, Arrays, VocabularyModel
 
 
@@ -19,11 +19,11 @@ class PictureTokenizer(Protocol):
         ...
 
 
-class MixedModal(Clm):
+class MixedModal(NextTokenKind):
     """Causal language modelling of text and pictures in one vocabulary; Chameleon Team 2024,
     section 2. The tokens of a picture are the codes of a VQ-VAE, which is not trained."""
 
-    kind: Literal["mixed_modal"] = "mixed_modal"  # type: ignore[assignment]
+    kind: Literal["mixed_modal"] = "mixed_modal"
     requires: ClassVar[tuple[str, ...]] = ("pixels", "tokens", "places", "weights")
     pictures: str
     """The run of the VQ-VAE, by name or folder; its best checkpoint."""
@@ -31,7 +31,7 @@ class MixedModal(Clm):
     def frozen(self) -> dict[str, str]:
         return {PICTURES: self.pictures}
 
-    def build(self) -> "MixedModalObjective":  # type: ignore[override]
+    def build(self) -> "MixedModalObjective":
         return MixedModalObjective(self)
 
 

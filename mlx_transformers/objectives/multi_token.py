@@ -9,23 +9,23 @@ from pydantic import Field
 from ..core.context import Context
 from ..core.loss import Loss
 from .chunked_loss import ChunkedLoss, with_aux
-from .clm import Clm, next_tokens
+from .clm import NextTokenKind, next_tokens
 from .objective import Arrays, VocabularyModel
 
 
-class MultiToken(Clm):
+class MultiToken(NextTokenKind):
     """`-log p(next token) + weight / n · Σ_k -log p(token after k others)`, summed over positions.
 
     DeepSeek-AI 2024 (DeepSeek-V3), section 2.2, equations 24 and 25; weights of 0.3, later 0.1.
     Label smoothing and z loss apply to every prediction.
     """
 
-    kind: Literal["multi_token"] = "multi_token"  # type: ignore[assignment]
+    kind: Literal["multi_token"] = "multi_token"
     needs_slots: ClassVar[Mapping[str, tuple[str, ...]]] = {"ahead": ("mtp",)}
     weight: float = Field(0.3, gt=0)
     """Weight of the further tokens together, λ in the paper."""
 
-    def build(self) -> "MultiTokenObjective":  # type: ignore[override]
+    def build(self) -> "MultiTokenObjective":
         return MultiTokenObjective(self)
 
 

@@ -95,6 +95,16 @@ class ChunkedKind(ObjectiveKind):
     the planner finds to fit."""
 
 
+class SmoothedKind(ChunkedKind):
+    """The table of an objective over the vocabulary with label smoothing (Szegedy et al. 2016,
+    section 7) and a z loss, `z · logsumexp²` (PaLM, Chowdhery et al. 2022, section 5)."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target that is spread evenly over the vocabulary."""
+    z_loss: float = Field(0.0, ge=0)
+    """Coefficient of the squared log-partition, which keeps logits from drifting."""
+
+
 class FeatureModel(Protocol):
     """A model that turns a batch into vectors."""
 

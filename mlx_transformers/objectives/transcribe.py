@@ -3,12 +3,16 @@
 from typing import ClassVar, Literal
 
 from ..core.task import Task
-from .seq2seq import Seq2Seq
+from .objective import SmoothedKind
+from .seq2seq import Seq2SeqObjective
 
 
-class Transcribe(Seq2Seq):
+class Transcribe(SmoothedKind):
     """The sum of `-log p(token | sound, tokens before it)`; Radford et al. 2022, section 2.2."""
 
-    kind: Literal["transcribe"] = "transcribe"  # type: ignore[assignment]
+    kind: Literal["transcribe"] = "transcribe"
     requires: ClassVar[tuple[str, ...]] = ("frames", "tokens", "weights")
     tasks: ClassVar[frozenset[Task]] = frozenset({"listen"})
+
+    def build(self) -> Seq2SeqObjective:
+        return Seq2SeqObjective(self)

@@ -25,6 +25,7 @@ class Adafactor(DecayingOptimizer):
     """
 
     kind: Literal["adafactor"] = "adafactor"
+    # The only optimizer with a step of its own where there is no rate.
     learning_rate: float | None = Field(default=None, gt=0.0, le=MAX_LEARNING_RATE)  # type: ignore[assignment]
     """Peak learning rate, which `schedule` shapes; none: the paper's relative step."""
     eps: Annotated[tuple[Eps, Eps], Field(strict=False)] = (1e-30, 1e-3)

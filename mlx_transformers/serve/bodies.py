@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -69,7 +69,7 @@ class CompletionBody(Body):
             return [self.prompt]
         if self.prompt and isinstance(self.prompt[0], int):
             return [[int(token) for token in self.prompt]]
-        return list(self.prompt)  # type: ignore[arg-type]
+        return cast(list[str | list[int]], self.prompt)
 
 
 class ChatBody(Body):

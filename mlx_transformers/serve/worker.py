@@ -5,7 +5,7 @@ import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -79,7 +79,7 @@ class Worker(Generic[T]):
                 if kind == "error":
                     assert isinstance(value, BaseException)
                     raise value
-                yield value  # type: ignore[misc]
+                yield cast(Item, value)
         finally:
             stop.set()
 

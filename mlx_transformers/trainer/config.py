@@ -257,7 +257,7 @@ _ASYNC = Field(
     "saved weights and optimizer state in memory until then.",
 )
 _Async = create_model("_Async", __base__=Config, **{"async": (bool, _ASYNC)})  # type: ignore[call-overload]
-"""A config with the key `async`, which no class body can spell."""
+"""A config with the key `async`, a word of Python, so that no class body can spell it."""
 
 
 class Checkpoints(_Async):

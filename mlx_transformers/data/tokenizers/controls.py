@@ -51,7 +51,7 @@ class Controlled(Tokenizer):
 
     def __init__(self, inner: Tokenizer, roles: tuple[str, ...]) -> None:
         self.inner, self.roles = inner, roles
-        self.kind, self.payload, self.package = inner.kind, inner.payload, inner.package  # type: ignore[misc]
+        self.kind, self.payload, self.package = inner.kind, inner.payload, inner.package
         self.bos_id, self.eos_id = inner.bos_id, inner.eos_id
         self.companions, self.prefix = inner.companions, inner.prefix
         controls: dict[str, int] = {}

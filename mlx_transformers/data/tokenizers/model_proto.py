@@ -7,7 +7,7 @@ normaliser (sentencepiece_model.proto: ModelProto, fields 1 to 3).
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 PieceKind = Literal["normal", "unknown", "control", "user", "unused", "byte"]
 KINDS: tuple[PieceKind, ...] = ("normal", "unknown", "control", "user", "unused", "byte")
@@ -53,7 +53,7 @@ def parse(content: bytes) -> Model:
         ValueError: it isn't one.
     """
     pieces: list[Piece] = []
-    facts: dict[str, object] = {}
+    facts: dict[str, Any] = {}
     try:
         for number, value in _fields(content):
             if number == 1 and isinstance(value, bytes):
@@ -65,7 +65,7 @@ def parse(content: bytes) -> Model:
                 facts |= _normalizer(value)
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise ValueError("not a sentencepiece model") from error
-    return Model(pieces, **facts)  # type: ignore[arg-type]
+    return Model(pieces, **facts)
 
 
 def serialize(model: Model) -> bytes:
@@ -118,7 +118,7 @@ def _piece_bytes(piece: Piece) -> bytes:
 def _normalizer(content: bytes) -> dict[str, object]:
     """Facts of the model by name, those that the message has."""
     fields = dict(_fields(content))
-    facts: dict[str, object] = {}
+    facts: dict[str, Any] = {}
     if isinstance(name := fields.get(1), bytes):
         facts["normalization"] = name.decode()
     if isinstance(charsmap := fields.get(2), bytes):

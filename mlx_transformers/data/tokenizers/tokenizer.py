@@ -23,11 +23,11 @@ class Tokenizer(ABC):
     three characters. Control tokens decode to nothing.
     """
 
-    kind: ClassVar[str]
+    kind: str
     """The kind of the config that builds it."""
-    payload: ClassVar[str]
+    payload: str
     """Name of its file in a saved folder."""
-    package: ClassVar[str | None] = None
+    package: str | None = None
     """The package it relies on, whose version is recorded."""
 
     vocab_size: int
@@ -114,14 +114,16 @@ class Tokenizer(ABC):
         special = self.special_ids
         if not special:
             return self.encode_with_ends(text)
-        tokens, ends, at = [], [np.zeros(0, np.int64)], 0
+        tokens: list[int] = []
+        ends, at = [np.zeros(0, np.int64)], 0
         for i, part in enumerate(re.split(_any_of(special), text)):
-            part_tokens, places = ([special[part]], [len(part.encode())]) if i % 2 else ([], [])
-            if part and not i % 2:
-                text_of = self.inside if i else self
-                part_tokens, places = text_of.encode_with_ends(part)  # type: ignore[assignment]
-            tokens += part_tokens
-            ends.append(at + np.asarray(places, np.int64))
+            if i % 2:
+                tokens.append(special[part])
+                ends.append(np.array([at + len(part.encode())]))
+            elif part:
+                part_tokens, places = (self.inside if i else self).encode_with_ends(part)
+                tokens += part_tokens
+                ends.append(at + np.asarray(places, np.int64))
             at += len(part.encode())
         return tokens, np.concatenate(ends)
 

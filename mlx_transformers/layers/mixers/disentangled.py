@@ -24,7 +24,7 @@ class Disentangled(Attention):
     content to position (`c2p`), position to content (`p2c`).
     """
 
-    kind: Literal["disentangled"] = "disentangled"  # type: ignore[assignment]
+    kind: Literal["disentangled"] = "disentangled"  # type: ignore[assignment]  # a kind of its own
     reads: tuple[Literal["c2p", "p2c"], ...] = ("c2p", "p2c")
     """The terms with positions; without any, no table is needed."""
     scale: float | None = Field(None, gt=0)
