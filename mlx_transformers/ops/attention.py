@@ -21,6 +21,9 @@ from .softcap import soft_cap
 MASKED = {mx.float32: -1e30, mx.bfloat16: -1e30, mx.float16: -6e4, mx.float64: -1e30}
 """Finite stand-in for minus infinity in a bias, by dtype: far below any score."""
 
+SHORT = 256
+"""The most keys of a row whose scores a single block may hold on the CPU."""
+
 
 def attention(
     q: BHTK,
@@ -48,7 +51,7 @@ def attention(
     cpu = on_cpu()
     long = t > 1 if cpu else max(t, size) > GPU_BLOCK and t > 1 and not plain
     if long and not isinstance(bias, mx.array) and blocks_serve(mask, t, size):
-        more["block"] = BLOCK if cpu else GPU_BLOCK
+        more["block"] = _cpu_block(mask, size) if cpu else GPU_BLOCK
         return attention_blocks(
             q, k, v, scale=scale, mask=mask, bias=bias, sinks=sinks, fused=not cpu, **more
         )
@@ -59,6 +62,13 @@ def attention(
     if cpu or softcap is not None or dropout > 0.0:
         return attention_naive(q, k, v, scale=scale, mask=mask, bias=bias, sinks=sinks, **more)
     return attention_fused(q, k, v, scale=scale, mask=mask, bias=bias, sinks=sinks)
+
+
+def _cpu_block(mask: Mask, size: int) -> int:
+    """Queries of a block on the CPU: in short rows all, where every query sees all keys, since
+    smaller blocks would skip nothing and their results have to be joined."""
+    skips = mask.causal or mask.window is not None
+    return BLOCK if skips or size > SHORT else SHORT
 
 
 def whole_bias(q: mx.array, bias: DistanceBias) -> mx.array:
