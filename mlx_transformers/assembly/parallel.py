@@ -40,6 +40,8 @@ def _why_whole(recipe: Recipe, processes: int) -> str:
         return recipe.objective.couples_rows
     if "starts" in recipe.source.gives(recipe.data.batch):
         return "Each row carries its state from batch to batch."
+    if recipe.source.generates:
+        return "Rollouts are generated between its steps, with all threads."
     if train.noise_scale:
         return "The gradient noise scale compares microbatches."
     if train.offload_optimizer:

@@ -7,6 +7,7 @@ from mlx.utils import tree_flatten, tree_map
 from pydantic import Field
 
 from ..core.tree import Tree
+from ..ops.sums import row_sum
 from .kinds import Clip, ClipKind, Norm
 
 
@@ -17,7 +18,8 @@ def global_norm(tree: Tree) -> mx.array:
 
 def square_sum(x: mx.array) -> mx.array:
     """Return the sum of an array's squares, float32."""
-    return mx.sum(mx.square(x.astype(mx.float32)))
+    squares = mx.square(x.astype(mx.float32))
+    return mx.sum(row_sum(squares) if squares.ndim else squares)
 
 
 def norm_of(squares: list[mx.array]) -> mx.array:

@@ -5,7 +5,7 @@ Ouyang et al. 2022, section 3.5; Shao et al. 2024, section 4.1.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,6 +30,7 @@ class Rollouts(SourceKind):
     validation loss of a student is that on its teacher's texts.
     """
 
+    generates: ClassVar[bool] = True
     kind: Literal["rollouts"] = "rollouts"
     prompts: int = Field(ge=1)
     """Prompts of a rollout."""

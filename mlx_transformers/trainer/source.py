@@ -126,6 +126,9 @@ class SourceKind(Kind, ABC):
     """Whether its batches are rows of prepared data by number, which tables that choose the rows
     of a step need."""
 
+    generates: ClassVar[bool] = False
+    """Whether a model generates its batches between the steps."""
+
     def frozen(self) -> dict[str, str]:
         """Runs whose models are read but not trained, by role, such as a reward model."""
         return {}

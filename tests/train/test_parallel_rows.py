@@ -139,6 +139,7 @@ def test_a_batch_that_is_more_than_its_rows_is_computed_whole(
     [
         ("multimodal/clip_tiny", "batch"),
         ("recurrent/awd_lstm_tiny", "carries its state"),
+        ("align/grpo_tiny", "Rollouts are generated"),
     ],
 )
 def test_recipes_whose_rows_belong_together_want_one_stream(two_streams, name, why):
