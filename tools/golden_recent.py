@@ -8,6 +8,8 @@ SCAN = {"mamba_num_heads": 4, "mamba_head_dim": 6, "ssm_state_size": 5, "conv_ke
 SCAN |= {"n_groups": 2, "chunk_size": 4, "time_step_min": 0.3, "time_step_max": 0.8, "head_dim": 6}
 SPARSE = {key: value for key, value in EXPERTS.items() if key != "first_k_dense_replace"}
 SPARSE |= {"moe_shared_expert_intermediate_size": 10, "routed_scaling_factor": 1.5}
+FOUR = {"num_hidden_layers": 4, "head_dim": 6, "intermediate_size_mlp": 20}
+FOUR |= {"num_local_experts": 4, "attention_chunk_size": 4}
 
 RECENT: dict[str, tuple[Any, ...]] = {
     "nemotron_h": (
@@ -19,5 +21,15 @@ RECENT: dict[str, tuple[Any, ...]] = {
         "NemotronHForCausalLM",
         {**SCAN, **SPARSE, "layers_block_type": ["mamba", "moe", "attention", "moe", "mamba"]}
         | {"moe_latent_size": 12},
+    ),
+    "llama4": (
+        "Llama4ForCausalLM",
+        {**FOUR, "interleave_moe_layer_step": 2, "floor_scale": 3, "attn_scale": 0.7}
+        | {"no_rope_layers": [1, 0, 1, 0], "num_experts_per_tok": 2},
+    ),
+    "llama4_padded": (
+        "Llama4ForCausalLM",
+        {**FOUR, "moe_layers": [1], "attn_temperature_tuning": False, "use_qk_norm": False}
+        | {"attention_bias": True, "tie_word_embeddings": True},
     ),
 }

@@ -294,7 +294,8 @@ def decoder(model: Any) -> dict[str, np.ndarray]:
     vocab = model.config.vocab_size
     ids = tokens(1, vocab, (2, LENGTH))
     arrays = {"input_ids": ids, "logits": said(model, input_ids=ids)["logits"]}
-    if model.config.model_type not in READS_PADDING:
+    grows = getattr(model.config, "attn_temperature_tuning", False)  # with the index of a token
+    if model.config.model_type not in READS_PADDING and not grows:
         arrays |= padded_on_the_left(model, ids)
     for seed in range(2, 50):
         prompt = tokens(seed, vocab, (2, PROMPT))

@@ -80,6 +80,7 @@ from .families.led import LED
 from .families.lfm2 import LFM2
 from .families.lfm2_moe import LFM2_MOE
 from .families.llama import LLAMA
+from .families.llama4 import LLAMA4
 from .families.llava import LLAVA
 from .families.longformer import LONGFORMER
 from .families.longt5 import LONGT5
@@ -215,6 +216,7 @@ FAMILIES: tuple[Family, ...] = (
     LFM2,
     LFM2_MOE,
     LLAMA,
+    LLAMA4,
     LLAVA,
     M2M_100,
     MAMBA,

@@ -19,6 +19,7 @@ LANGUAGE = {
     "idefics3": "llama",
     "internvl": "qwen2",
     "lfm2_vl": "lfm2",
+    "llama4": "llama4_text",
     "llava": "llama",
     "llava_next": "llama",
     "mistral3": "mistral",

@@ -16,6 +16,10 @@ class Positions:
         """Add absolute positions to the embeddings `x [B, T, D]`."""
         return x
 
+    def counted(self, length: int, ctx: "Context") -> mx.array:
+        """Absolute positions of T = `length` tokens, `[T]`, or `[B, T]` where rows differ."""
+        return mx.arange(length) + ctx.cursor.offset
+
     def rotate(self, q: mx.array, k: mx.array, ctx: "Context") -> tuple[mx.array, mx.array]:
         """Rotate queries `[B, H, T, K]` and keys `[B, G, T, K]` by their positions."""
         return q, k

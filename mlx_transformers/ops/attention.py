@@ -4,7 +4,6 @@
 multiple of G (query head h reads key/value head `h // (H / G)`: Ainslie et al. 2023, GQA).
 """
 
-from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -105,8 +104,7 @@ def attention_saved_bytes(
         return n_heads * FLOAT32_BYTES + by_distance
     if max(at.length, keys) > GPU_BLOCK:
         return by_distance
-    if mask.window is not None and mask.window >= at.length:
-        mask = replace(mask, window=None)
+    mask = mask.in_rows_of(at.length)
     plain = mask.causal and mask.plain and not at.masked
     plain = plain and not (softcap or dropout or bias or sinks)
     return n_heads * FLOAT32_BYTES if plain else all_scores
@@ -127,8 +125,7 @@ def attention_fused(
     The output of a query without visible keys depends on the kernel, but it is finite.
     """
     t, s = q.shape[2], k.shape[2]
-    if mask.window is not None and mask.window >= s:
-        mask = replace(mask, window=None)
+    mask = mask.in_rows_of(s)
     if mask.causal and mask.plain and bias is None:
         # aligned to the lower right, like ours; it has kernels that a boolean array has not
         shape: mx.array | str | None = "causal"

@@ -52,7 +52,8 @@ class Tile:
 def blocks_serve(mask: Mask, t: int, s: int) -> bool:
     """Whether `attention_blocks` can compute T queries of S keys: a mask made of structure, and no
     more queries than keys where it goes by position."""
-    placed = mask.causal or mask.window is not None or mask.segments is not None
+    bounded = mask.window is not None or mask.chunk is not None
+    placed = mask.causal or bounded or mask.segments is not None
     return mask.allowed is None and (t <= s or not placed)
 
 

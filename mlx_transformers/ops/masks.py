@@ -1,6 +1,6 @@
 """Attention masks by their structure, from which blocks of the boolean array are computed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
@@ -18,6 +18,7 @@ class Mask:
             `causal` these are the last `window` tokens, as in Mistral 7B, section 2).
         segments: `[B, S]` document ids of packed rows; a query sees only its own document.
         valid: `[B, S]` whether a key is not padding; no query sees padding.
+        chunk: a query sees keys of its own chunk of so many positions (Llama 4's local layers).
         prefix: `[B]` length of the prefix that causal queries see in both directions (prefix LM).
         allowed: explicit boolean array, broadcastable to `[B, 1, T, S]`, as decoding needs.
     """
@@ -28,6 +29,7 @@ class Mask:
     valid: mx.array | None = None
     allowed: mx.array | None = None
     prefix: mx.array | None = None
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 1:
@@ -52,6 +54,10 @@ class Mask:
             if self.window is not None:
                 near = mx.abs(ahead) < self.window
                 allowed = near if allowed is None else allowed & near
+            if self.chunk is not None:
+                keys, queries = (mx.arange(*ends) // self.chunk for ends in ((k0, k1), (q0, q1)))
+                own = keys[None, :] == queries[:, None]
+                allowed = own if allowed is None else allowed & own
         if self.segments is not None:
             query_documents, key_documents = self.segments[:, q0:q1], self.segments[:, k0:k1]
             same = (query_documents[:, :, None] == key_documents[:, None, :])[:, None]
@@ -63,13 +69,25 @@ class Mask:
 
     @property
     def plain(self) -> bool:
-        """Whether the mask is causal or empty only: no window, documents, padding or array."""
+        """Whether the mask is causal or empty only, without windows, documents or arrays."""
         arrays = (self.prefix, self.segments, self.valid, self.allowed)
-        return self.window is None and all(array is None for array in arrays)
+        bounded = self.window is not None or self.chunk is not None
+        return not bounded and all(array is None for array in arrays)
+
+    def in_rows_of(self, s: int) -> "Mask":
+        """The mask without a window or a chunk that holds all of `s` positions."""
+        return replace(
+            self,
+            window=None if self.window is None or self.window >= s else self.window,
+            chunk=None if self.chunk is None or self.chunk >= s else self.chunk,
+        )
 
     def unbounded(self, q0: int, q1: int, k0: int, k1: int) -> bool:
-        """Whether causality and window mask no key of `[k0, k1)` for queries `[q0, q1)`."""
+        """Whether causality, window and chunk mask no key of `[k0, k1)` for queries `[q0, q1)`."""
         if self.causal and k1 - 1 > q0:
+            return False
+        ends = min(q0, k0), max(q1, k1) - 1
+        if self.chunk is not None and ends[0] // self.chunk != ends[1] // self.chunk:
             return False
         far = max(q1 - 1 - k0, k1 - 1 - q0)
         return self.window is None or far < self.window
@@ -78,4 +96,7 @@ class Mask:
         """The smallest range of keys that holds all visible keys of query positions `[q0, q1)`."""
         lo = 0 if self.window is None else max(0, q0 - self.window + 1)
         hi = s if self.window is None else min(s, q1 - 1 + self.window)
+        if self.chunk is not None:
+            lo = max(lo, q0 // self.chunk * self.chunk)
+            hi = min(hi, ((q1 - 1) // self.chunk + 1) * self.chunk)
         return (lo, min(hi, q1)) if self.causal and self.prefix is None else (lo, hi)

@@ -95,6 +95,15 @@ ROWS = [
         silent=("q.weight", "k.weight"),
     ),
     attention("window wider than the sequence", window=64),
+    Row(
+        "mixer",
+        "chunks",
+        HEADS | {"chunk": 4},
+        sees=lambda t, s: s <= t and s // 4 == t // 4,
+        both=lambda t, s: s // 4 == t // 4,
+        compiled=True,
+    ),
+    attention("chunks longer than the sequence", chunk=64),
     attention("qk norm", qk_norm={"kind": "rms_norm"}),
     attention("qk layer norm", qk_norm={"kind": "layer_norm"}),
     attention("softcap", softcap=2.0),
@@ -199,6 +208,7 @@ FIELDS = {
     "n_kv_heads": 2,
     "head_dim": 8,
     "window": 3,
+    "chunk": 3,
     "qk_norm": {"kind": "rms_norm"},
     "qk_norm_over": Change("width", row="qk norm"),
     "qk_norm_last": Change(True, row="qk norm"),
@@ -249,7 +259,7 @@ CHANGES = {
     "cross_attention": {
         name: value
         for name, value in FIELDS.items()
-        if name not in ("window", "qk_norm_last", "gate")
+        if name not in ("window", "chunk", "qk_norm_last", "gate")
     }
     | {"qk_norm_over": Change("width", row="cross of groups")},
     "disentangled": FIELDS

@@ -22,6 +22,7 @@ XL = {"kind": "transformer_xl", "n_heads": 4, "head_dim": 4, "theta": 50.0}
 
 ROWS = [
     position("none", {"kind": "none"}),
+    position("none that grows", {"kind": "none", "growth": 0.5, "growth_every": 3}),
     position("sinusoidal", {"kind": "sinusoidal"}),
     position("learned", {"kind": "learned"}),
     position("rope", {"kind": "rope"}),
@@ -52,7 +53,11 @@ ROWS = [
 ]
 
 CHANGES = {
-    "none": {},
+    "none": {
+        "growth": Change(2.0, row="none that grows"),
+        "growth_every": Change(4, row="none that grows"),
+        "growth_first": Change(1, row="none that grows"),
+    },
     "grid": {
         "rows": 5,
         "columns": 7,
@@ -99,5 +104,6 @@ CHANGES = {
         "scaling": {"kind": "linear", "factor": 2.0},
         "growth": Change(2.0, row="rope that grows"),
         "growth_every": Change(4, row="rope that grows"),
+        "growth_first": Change(1, row="rope that grows"),
     },
 }

@@ -193,6 +193,10 @@ def visible(
         return False
     if causal and s > t:
         return False
+    if kind.get("chunk"):
+        start = 0 if segments is None else int(np.argmax(segments[b] == segments[b, t]))
+        if (t - start) // kind["chunk"] != (s - start) // kind["chunk"]:
+            return False
     return kind.get("window") is None or abs(t - s) < kind["window"]
 
 

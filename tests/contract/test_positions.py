@@ -47,10 +47,12 @@ def test_a_score_under_rope_depends_on_distance_alone(row, shift: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [False, True], ids=["from an offset", "by row"])
-def test_turned_queries_grow_with_their_position(rows: bool) -> None:
+@pytest.mark.parametrize("kind", ["rope", "none"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_queries_grow_with_their_position(first: int, kind: str, rows: bool) -> None:
     plain, growing = (
-        parse("position", {"kind": "rope", **more}).build(DIM, MAX_LEN)
-        for more in ({}, {"growth": 0.5, "growth_every": 3})
+        parse("position", {"kind": kind, **more}).build(DIM, MAX_LEN)
+        for more in ({}, {"growth": 0.5, "growth_every": 3, "growth_first": first})
     )
     where = np.arange(LENGTH) + 4
     ctx = Context(cursor=Cursor(offset=4))
@@ -59,7 +61,7 @@ def test_turned_queries_grow_with_their_position(rows: bool) -> None:
         ctx = Context(Layout(positions=mx.array(where)))
     q, k = heads(0), heads(1)
     (before, same), (after, keys) = (p.rotate(q, k, ctx) for p in (plain, growing))
-    size = np.broadcast_to(1 + 0.5 * np.log(1 + where // 3), (2, LENGTH))
+    size = np.broadcast_to(1 + 0.5 * np.log(1 + (where + first) // 3), (2, LENGTH))
     assert difference(after, before * mx.array(size)[:, None, :, None]) < 1e-5
     assert difference(keys, same) == 0
 

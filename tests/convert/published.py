@@ -130,6 +130,20 @@ GEMMA = {
 }
 """Which llama.cpp has, and mlx-lm not or with another gelu."""
 
+SEEING = {
+    "llama4_text": {
+        **ROPED,
+        "head_dim": 8,
+        "intermediate_size_mlp": 36,
+        "num_local_experts": 3,
+        "moe_layers": [1],
+        "no_rope_layers": [1, 0],
+        "attention_chunk_size": 4,
+        "floor_scale": 3,
+    },
+}
+"""Of models that also see, which neither reads."""
+
 
 def write(
     folder: Path,
@@ -139,15 +153,17 @@ def write(
     **changes: Any,
 ) -> Path:
     """A folder with a model of this family, with the byte tokenizer as its tokenizer.json."""
-    own = (CONFIGS | MORE | GEMMA)[name] if config is None else config
+    own = (CONFIGS | MORE | GEMMA | SEEING)[name] if config is None else config
     config = {"model_type": name, "dtype": dtype, **own, **changes}
     table, weights = read(family_of(HfConfig(config)), HfConfig(config))
     mx.random.seed(1)
     model = typed_model(table, name).build(260)
     ours = {
-        name: array + 0.1 * mx.random.normal(array.shape)
-        for name, array in tree_flatten(model.parameters())
+        key: array + 0.1 * mx.random.normal(array.shape)
+        for key, array in tree_flatten(model.parameters())
     }
+    if name == "llama4_text":  # whose layout has no balance of experts
+        ours |= {key: 0 * array for key, array in ours.items() if key.endswith(".balance")}
     theirs = to_theirs(weights, ours)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))

@@ -19,12 +19,14 @@ from .published import write
 LAYOUTS = {
     "smolvlm": ("model.text_model.", "lm_head.", "model.vision_model.patches.weight"),
     "mistral3": ("language_model.model.", "language_model.lm_head.", "vision_tower.norm.weight"),
+    "llama4": ("language_model.model.", "language_model.lm_head.", "vision_model.class_embedding"),
     "qwen2_5_vl": ("model.language_model.", "lm_head.", "model.visual.patches.weight"),
     "qwen2_vl": ("model.", "lm_head.", "visual.patches.weight"),
 }
 """How the files of a model that sees begin the names of its language model and of its head, and a
 tensor of its tower."""
 FAMILY = {"smolvlm": "llama", "mistral3": "mistral", "qwen2_5_vl": "qwen2", "qwen2_vl": "qwen2"}
+FAMILY |= {"llama4": "llama4_text"}
 
 
 def seeing(folder: Path, kind: str) -> tuple[Path, Path]:

@@ -18,6 +18,7 @@ from mlx_transformers.convert.transforms import (
     Stack,
     Transform,
     Transpose,
+    Unbalanced,
 )
 from mlx_transformers.core.errors import ConvertError
 
@@ -40,6 +41,7 @@ CASES: list[tuple[Transform, list[tuple[int, ...]]]] = [
     (Mirrored(2), [(8, 3)]),
     (Mirrored(1), [(4,)]),
     (Grouped(1), [(6,)]),
+    (Unbalanced(), [(3, 4)]),
     (Chain(Transpose(), Split((4, 2, 2))), [(5, 8)]),
 ]
 
@@ -69,3 +71,10 @@ def test_groups_hold_queries_then_a_key_then_a_value() -> None:
 def test_pairs_become_halves() -> None:
     [x] = Pairs(2).load([mx.array([0, 1, 2, 3, 10, 11, 12, 13])])
     assert x.tolist() == [0, 2, 1, 3, 10, 12, 11, 13]
+
+
+def test_a_bias_of_balance_that_a_layout_lacks_is_not_dropped() -> None:
+    gate, balance = Unbalanced().load([mx.ones((3, 4))])
+    assert balance.tolist() == [0, 0, 0]
+    with pytest.raises(ConvertError, match="learned a bias that balances its experts"):
+        Unbalanced().save([gate, balance + 0.1])

@@ -23,6 +23,7 @@ from ..norms import PerHeadNorm
 from ..parameter import Role
 from ..sharding import divide_evenly, dropout_key
 from .kv_cache import empty_cache, extend
+from .row_mask import row_mask
 
 
 class Heads(MixerKind):
@@ -149,11 +150,22 @@ class Attention(Heads):
     kind: Literal["attention"] = "attention"
     window: int | None = Field(None, ge=1)
     """Sliding window: each token sees itself and the window - 1 tokens before it; none: all."""
+    chunk: int | None = Field(None, ge=1)
+    """Chunked attention: each token sees the tokens of its own chunk of so many positions, counted
+    from the start of its document (the local layers of Llama 4, Meta 2025); none: all."""
     gate: Activation | None = None
     """The activation of an output gate, `W_o (act(W_g x) · y)`; none means no gate (Qwen3-Next:
     sigmoid; Qiu et al. 2025)."""
     qk_norm_last: bool = False
     """Whether `qk_norm` follows the rotation instead of preceding it (Hunyuan)."""
+
+    @model_validator(mode="after")
+    def _one_range_of_keys(self) -> "Attention":
+        if self.window is not None and self.chunk is not None:
+            raise ValueError(
+                "window and chunk each say which keys a token sees: unset one of them."
+            )
+        return self
 
     @model_validator(mode="after")
     def _last_norm_has_a_place(self) -> "Attention":
@@ -165,12 +177,15 @@ class Attention(Heads):
         """Scores and weighted values: `4 · H · K` for each key that a token sees, on average."""
         window = min(self.window or length, length)
         keys = window - window * (window - 1) / (2 * length)
+        if self.chunk is not None:
+            whole, rest = divmod(length, self.chunk)
+            keys = (whole * self.chunk * (self.chunk + 1) + rest * (rest + 1)) / (2 * length)
         return 4.0 * self.n_heads * self.width_of_head(dim) * keys
 
     @property
     def skips_tokens(self) -> bool:
-        """With a window the distance of two tokens depends on those between them."""
-        return self.window is None
+        """With a window or chunks the distance of two tokens depends on those between them."""
+        return self.window is None and self.chunk is None
 
     @property
     def rewinds(self) -> bool:
@@ -181,7 +196,7 @@ class Attention(Heads):
         return AttentionMixer(self, dim)
 
     def mask(self) -> Mask:
-        return Mask(window=self.window)
+        return Mask(window=self.window, chunk=self.chunk)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Those of attention, and of the gate: before its activation, after it, and its input."""
@@ -292,7 +307,7 @@ class AttentionMixer(HeadsMixer):
 
     def __init__(self, config: Attention, dim: int) -> None:
         super().__init__(config, dim)
-        self.window = config.window
+        self.window, self.chunk = config.window, config.chunk
         self.norm_last = config.qk_norm_last
         self.gate = config.gate
         if config.gate is not None:
@@ -300,28 +315,23 @@ class AttentionMixer(HeadsMixer):
 
     def __call__(self, x: BTD, ctx: Context) -> BT_:
         q, k, v = self._project(x, ctx)
-        mask = Mask(
-            ctx.layout.causal,
-            self.window,
-            ctx.layout.segments,
-            ctx.layout.valid,
-            prefix=ctx.layout.prefix,
-        )
+        mask = row_mask(ctx, x.shape[1], self.window, self.chunk)
         bias = self._row_bias(q, k, ctx)
         k, v, mask = self._behind_prefix(k, v, mask, bias, x)
         return self._attend(q, k, v, mask, bias, ctx, self._gate(x))
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """An empty KV cache for `batch` rows of at most `length` tokens."""
-        slots = min(length, self.window or length)
+        slots = min(length, self.window or self.chunk or length)
         return empty_cache(batch, self.n_kv_heads, slots, (self.head_dim, self.head_dim), dtype)
 
     def step(self, x: BTD, state: State, ctx: Context) -> tuple[BT_, State]:
         """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
         q, k, v = self._project(x, ctx)
-        cache = extend(state, k, v, ctx, self.window)
+        cache = extend(state, k, v, ctx, self.window or self.chunk)
         bias = self._bias(q, cache.k, cache.q_pos, cache.k_pos, ctx)
-        k, v, mask = self._behind_prefix(cache.k, cache.v, cache.mask, bias, x)
+        mask = cache.mask if self.chunk is None else cache.in_chunks(self.chunk, ctx.cursor.pad)
+        k, v, mask = self._behind_prefix(cache.k, cache.v, mask, bias, x)
         return self._attend(q, k, v, mask, bias, ctx, self._gate(x)), cache.state
 
     def _behind_prefix(

@@ -79,6 +79,12 @@ class Extended(NamedTuple):
         """`visible` as a mask."""
         return Mask(allowed=self.visible)
 
+    def in_chunks(self, chunk: int, pad: mx.array | None) -> Mask:
+        """`visible` within chunks of positions, which are counted behind a row's `pad [B]`."""
+        before = 0 if pad is None else pad[:, None]
+        queries, keys = ((at[None] - before) // chunk for at in (self.q_pos, self.k_pos))
+        return Mask(allowed=self.visible & (queries[..., :, None] == keys[..., None, :])[:, None])
+
 
 def extend(state: State, k: mx.array, v: mx.array, ctx: Context, window: int | None) -> Extended:
     """Add the keys and values of T tokens at positions `cursor.offset + arange(T)` to a cache."""

@@ -18,6 +18,7 @@ from ...recipe.slot import Slot
 from ..kinds import MixerKind, NormKind, ScoreBias, State
 from ..linear import ResidualLinear, matrix
 from .kv_cache import empty_cache, extend
+from .row_mask import row_mask
 
 
 class Latent(MixerKind):
@@ -130,8 +131,7 @@ class LatentMixer(nn.Module):
         q_rope, k_rope = ctx.position.rotate(projected.q_rope, projected.k_rope, ctx)
         q = mx.concatenate([projected.q_nope, q_rope], axis=-1)
         k, v = self._expand(projected.latent, k_rope)
-        rows = ctx.layout
-        mask = Mask(rows.causal, None, rows.segments, rows.valid, prefix=rows.prefix)
+        mask = row_mask(ctx, x.shape[1])
         places = mx.arange(x.shape[1])
         bias: mx.array | DistanceBias | None = ctx.position.distance_bias(q * self.scale, k, ctx)
         if bias is None:

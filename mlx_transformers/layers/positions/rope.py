@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import mlx.core as mx
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ...core.context import Context
 from ...core.errors import RecipeError
@@ -11,11 +11,12 @@ from ...core.shapes import BGTK, BHTK
 from ...ops.rotary import rotate
 from ...recipe.slot import Slot
 from ..kinds import PositionKind, ScalingKind
+from .growth import Growth
 from .position import Position
 from .scalings.scaling import plain_inv_freq, single
 
 
-class Rope(PositionKind):
+class Rope(Growth, PositionKind):
     """Rotary position embedding (RoPE): pairs of query and key features are rotated by position.
 
     Feature pair i at position p is rotated by `p · theta^(-2i/K)` radians, so that a score depends
@@ -33,17 +34,6 @@ class Rope(PositionKind):
     """Whether adjacent features form a pair, as in the paper."""
     scaling: Annotated[ScalingKind, Slot("scaling")] | None = None
     """Scaling of the frequencies for contexts longer than in training; none means no scaling."""
-    growth: float = Field(0.0, ge=0)
-    """β of a factor of the queries that grows with position p, `1 + β ln(1 + ⌊p / growth_every⌋)`,
-    so that attention stays sharp in long contexts (Llama 4, Ministral 3)."""
-    growth_every: int | None = Field(None, ge=1)
-    """Positions between two steps of that factor."""
-
-    @model_validator(mode="after")
-    def _growth_has_steps(self) -> "Rope":
-        if (self.growth_every is None) != (self.growth == 0):
-            raise ValueError("growth and growth_every go together: set both, or neither.")
-        return self
 
     def build(self, dim: int, max_seq_len: int) -> "RopePosition":
         return RopePosition(self)
@@ -86,15 +76,8 @@ class RopePosition(Position):
         if ctx.layout.positions is not None:
             at = {"positions": ctx.layout.positions}
         length = _length(q.shape[2], ctx)
-        return self._grow(self._rotate(q, length, **at), ctx), self._rotate(k, length, **at)
-
-    def _grow(self, q: mx.array, ctx: Context) -> mx.array:
-        """Scale queries `[B, H, T, K]` by the factor of their positions."""
-        if self.config.growth_every is None:
-            return q
-        steps = self.positions(q.shape[2], ctx) // self.config.growth_every
-        size = 1 + self.config.growth * mx.log1p(steps.astype(mx.float32))
-        return q * (size[:, None, :, None] if size.ndim > 1 else size[:, None]).astype(q.dtype)
+        turned = self.config.grow(self._rotate(q, length, **at), self, ctx)
+        return turned, self._rotate(k, length, **at)
 
     def _rotate(self, x: mx.array, length: Any, **at: Any) -> mx.array:
         return rotate(
