@@ -75,13 +75,13 @@ def _differences(one: Table, two: Table, path: str, module: str, names: _Names) 
             yield f"{path}{key} = {_short(a)} there, {_short(b)} here"
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _equal(a: object, b: object) -> bool:
     if isinstance(a, float) and isinstance(b, int | float):
         return math.isclose(a, b, rel_tol=1e-9)
     return bool(a == b)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if isinstance(value, Mapping):
         return f"kind '{value['kind']}'" if "kind" in value else "a table"
     return "none" if value is None else repr(value)[:60]

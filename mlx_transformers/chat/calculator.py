@@ -45,7 +45,7 @@ class Calculator:
         "required": ["expression"],
     }
 
-    def __call__(self, **arguments: Any) -> str:
+    def __call__(self, **arguments: object) -> str:
         """Return the value.
 
         Raises:

@@ -78,7 +78,7 @@ class CallFormat:
             return True
         return any(text.endswith(opening[:n]) for n in range(1, len(opening)))
 
-    def _call(self, value: Any) -> Call | None:
+    def _call(self, value: object) -> Call | None:
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             return None
         arguments = value.get(self.arguments, {})
@@ -168,7 +168,7 @@ class ChatFormat:
             f"model's context has room for {room:,} beside an answer. Shorten it."
         )
 
-    def _guarded(self, value: Any) -> Any:
+    def _guarded(self, value: object) -> Any:
         """A message whose texts can't be read as special tokens."""
         if isinstance(value, str):
             for special in self.tokenizer.special_ids:

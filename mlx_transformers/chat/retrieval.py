@@ -65,7 +65,7 @@ class Retrieval:
     def __init__(self, index: Index, n: int = 3) -> None:
         self._index, self._n = index, n
 
-    def __call__(self, **arguments: Any) -> str:
+    def __call__(self, **arguments: object) -> str:
         """Return passages with their sources, nearest first.
 
         Raises:

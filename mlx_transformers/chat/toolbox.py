@@ -23,7 +23,7 @@ class Tool(Protocol):
     description: str
     parameters: Mapping[str, Any]
 
-    def __call__(self, **arguments: Any) -> str:
+    def __call__(self, **arguments: object) -> str:
         """Return the result as text.
 
         Raises:

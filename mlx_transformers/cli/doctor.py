@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -65,7 +65,7 @@ def _cluster(path: Path, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _row(name: str, value: Any) -> tuple[str, str]:
+def _row(name: str, value: object) -> tuple[str, str]:
     """A fact as a row: its name, and its value with the unit."""
     for ending, unit in UNITS.items():
         if name.endswith(ending):

@@ -165,7 +165,7 @@ class HfConfig:
                 return self._defaults[name]
         raise ConvertError(f"{self.where} lacks '{key}', which has no default.")
 
-    def _checked(self, key: str, value: Any) -> Any:
+    def _checked(self, key: str, value: object) -> Any:
         default = self._defaults.get(key)
         if isinstance(value, str) and isinstance(default, int | float):
             raise ConvertError(
@@ -178,7 +178,7 @@ class HfConfig:
         names = {key, self._synonyms.get(key, key)}
         return self.get(key) if names & {*self.data, *self._defaults} else None
 
-    def expect(self, key: str, value: Any) -> None:
+    def expect(self, key: str, value: object) -> None:
         """Accept only one `value` of an option whose other values are not built.
 
         Raises:
@@ -189,7 +189,7 @@ class HfConfig:
         if not unset and actual != value:
             raise self.refuse(key, actual, f"only {value!r} is")
 
-    def refuse(self, key: str, given: Any, instead: str = "") -> ConvertError:
+    def refuse(self, key: str, given: object, instead: str = "") -> ConvertError:
         """Return the error for an option whose value isn't built."""
         return ConvertError(
             f"{self.where}: {key} = {given!r} is not built{'; ' if instead else ''}{instead}. The "
@@ -264,7 +264,7 @@ class HfConfig:
         return not (key in self._read or key in NO_EFFECT or value is None)
 
 
-def check_sizes(data: Any, where: str, key: str = "") -> None:
+def check_sizes(data: object, where: str, key: str = "") -> None:
     """Refuse sizes that no model has, before a loop or an allocation of that size.
 
     Raises:
@@ -303,11 +303,11 @@ def read_config(path: Path) -> HfConfig:
     return HfConfig(data, str(path))
 
 
-def _equal(value: Any, default: Any) -> bool:
+def _equal(value: object, default: object) -> bool:
     return value is None or bool(_number(value) == default)
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> Any:
     """Return a value; transformers 5 writes infinity as `{"__float__": "Infinity"}`."""
     if isinstance(value, dict) and set(value) == {"__float__"}:
         return float(value["__float__"])

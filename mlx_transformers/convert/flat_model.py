@@ -121,7 +121,7 @@ PathOrFn = str | Callable[[FlatModel], Any]
 
 
 def config_writer(
-    keys: Mapping[str, PathOrFn], *more: Callable[[FlatModel], Table], **fixed: Any
+    keys: Mapping[str, PathOrFn], *more: Callable[[FlatModel], Table], **fixed: object
 ) -> Callable[[Table], Table]:
     """Return the `config` of a family: the inverse of its `model`.
 
@@ -164,7 +164,7 @@ def present(path: str) -> PathOrFn:
     return lambda view: view.has(path)
 
 
-def is_(path: str, value: Any) -> PathOrFn:
+def is_(path: str, value: object) -> PathOrFn:
     """Whether this value is at a path."""
     return lambda view: view.get(path) == value
 
@@ -183,13 +183,13 @@ def _without_missing(values: Table) -> Table:
     }
 
 
-def _plain(value: Any, dim: int | None) -> Any:
+def _plain(value: object, dim: int | None) -> Any:
     if isinstance(value, Mapping):
         return flatten(value, dim)
     return [_plain(item, dim) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _walk(node: Any, path: list[str]) -> Iterator[Any]:
+def _walk(node: object, path: list[str]) -> Iterator[Any]:
     if not path:
         yield node
     elif isinstance(node, Mapping) and path[0] == "block":

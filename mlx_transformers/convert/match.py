@@ -129,7 +129,7 @@ def scale_folds(mixer: Mapping[str, Any]) -> bool:
     return plainly and not mixer.get("qk_norm") and not mixer.get("clip")
 
 
-def _same(one: Any, two: Any) -> bool:
+def _same(one: object, two: object) -> bool:
     if isinstance(one, float) and isinstance(two, int | float):
         return math.isclose(one, two, rel_tol=1e-9)  # a config may hold 1/x of ours
     return bool(one == two)
@@ -142,7 +142,7 @@ def _trains_only(key: str, table: Mapping[str, Any]) -> bool:
     return key == "slots" and "factor" in table and table.get("eval_factor") is None
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     if isinstance(value, Mapping):
         text = f"kind {value['kind']!r}" if "kind" in value else "a table"

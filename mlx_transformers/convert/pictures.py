@@ -45,7 +45,7 @@ def patch_size(config: HfConfig) -> int:
 
 
 def vision_table(
-    config: HfConfig, *, prefix: int, scaling: Table | None = None, **embed: Any
+    config: HfConfig, *, prefix: int, scaling: Table | None = None, **embed: object
 ) -> Table:
     """Return the keys of a vision model's table that say how it reads pictures.
 

@@ -126,7 +126,7 @@ def _decode_scaled(tensors: Tensors, settings: list[Any]) -> None:
         tensors[weight] = _rescaled(weight, plain, tensors.pop(name), block)
 
 
-def _is_block(value: Any) -> bool:
+def _is_block(value: object) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 2

@@ -148,7 +148,7 @@ def parse_header(header: bytes, size: int) -> dict[str, Entry]:
     return entries
 
 
-def _entry(name: str, value: Any) -> Entry:
+def _entry(name: str, value: object) -> Entry:
     if not isinstance(value, Mapping) or not {"dtype", "shape", "data_offsets"} <= value.keys():
         raise ValueError(f"the tensor {name!r} has no dtype, shape or offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
@@ -163,7 +163,7 @@ def _entry(name: str, value: Any) -> Entry:
     return Entry(dtype, tuple(shape), offsets[0], offsets[1])
 
 
-def _counts(value: Any, limit: int) -> bool:
+def _counts(value: object, limit: int) -> bool:
     """Whether a value is a list of sizes below `limit`."""
     return isinstance(value, list) and all(
         isinstance(n, int) and not isinstance(n, bool) and 0 <= n < limit for n in value

@@ -126,7 +126,7 @@ def token_classifier(config: HfConfig, task: str) -> TaskHead:
 
 
 def classifier(
-    config: HfConfig, pooler: str | None, theirs: str, *, dropout: float = 0.0, **options: Any
+    config: HfConfig, pooler: str | None, theirs: str, *, dropout: float = 0.0, **options: object
 ) -> TaskHead:
     """Return a sequence classifier after a pooler's linear layer (none if `pooler` is None)."""
     n_classes = options.pop("n_classes", None) or n_labels(config)

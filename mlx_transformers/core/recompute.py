@@ -15,7 +15,7 @@ def recompute(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callable[.
     draw the same numbers.
     """
 
-    def inner(params: list[Any], *args: Any) -> Any:
+    def inner(params: list[Any], *args: object) -> Any:
         parameters = [m.trainable_parameters() for m in modules]
         for module, values in zip(modules, params, strict=True):
             module.update(values)

@@ -37,7 +37,7 @@ else:
     class Unchecked:
         """`Float[mx.array, "B T D"]` as `mx.array` alone."""
 
-        def __class_getitem__(cls, item: Any) -> Any:
+        def __class_getitem__(cls, item: object) -> Any:
             return item[0]
 
     Bool = Float = Integer = Unchecked

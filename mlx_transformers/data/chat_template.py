@@ -257,7 +257,7 @@ def _environment(mark: str) -> tuple[Any, type[Exception]]:
         raise JinjaError(message)
 
     def tojson(
-        value: Any,
+        value: object,
         ensure_ascii: bool = False,
         indent: int | None = None,
         separators: tuple[str, str] | None = None,

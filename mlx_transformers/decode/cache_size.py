@@ -1,7 +1,5 @@
 """Sizes of decode states (KV caches), without allocating them."""
 
-from typing import Any
-
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
@@ -9,7 +7,7 @@ from ..models.model import Decodable
 from .engine import dtype
 
 
-def state_bytes(state: Any) -> int:
+def state_bytes(state: object) -> int:
     """Bytes of a decode state: its floating arrays (keys, values, recurrent states), and the words
     of packed ones.
 

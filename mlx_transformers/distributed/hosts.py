@@ -94,7 +94,7 @@ def read_hosts(path: Path) -> list[Host]:
     return hosts
 
 
-def _host(path: Path, number: int, entry: Any) -> Host:
+def _host(path: Path, number: int, entry: object) -> Host:
     if not isinstance(entry, dict) or not isinstance(entry.get("ssh"), str) or not entry["ssh"]:
         raise RunError(
             f'{path}: host {number} has no "ssh", the name to log in with. It should look like '

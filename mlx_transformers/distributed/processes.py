@@ -62,7 +62,7 @@ class Ranks:
         """Stack the vectors `[n]` of all ranks, in their order: `[world, n]`."""
         return flat[None]
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: object) -> list[Any]:
         """Return the JSON values of all ranks, by rank; waits for all of them."""
         return [value]
 
@@ -131,7 +131,7 @@ class DataParallelGroup(Ranks):
     def all_gather(self, flat: mx.array) -> mx.array:
         return mx.distributed.all_gather(flat[None], group=self.group)
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: object) -> list[Any]:
         text = np.frombuffer(json.dumps(value).encode(), np.uint8)
         sizes = self._gathered(np.array([len(text)], np.int32))
         padded = np.zeros((1, sizes.max()), np.uint8)
@@ -166,7 +166,7 @@ class TensorParallelGroup(DataParallelGroup):
     They all-reduce inside the layers; between steps only signals travel.
     """
 
-    def __init__(self, group: Any) -> None:
+    def __init__(self, group: object) -> None:
         super().__init__(group)
         self.rank, self.world = 0, 1
 

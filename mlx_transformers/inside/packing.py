@@ -19,7 +19,7 @@ MAPS = ("weights", "cross")
 """Fields of a layer whose arrays are maps `[H, T, S]`."""
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A dataclass, an array or a tree of them as JSON: 5 significant digits, null for NaN."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

@@ -9,7 +9,7 @@ Initialisation, weight decay, Muon and layer-wise learning rates read what is de
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -141,7 +141,7 @@ def _places_of(cls: type[nn.Module]) -> dict[str, Place]:
     return places
 
 
-def _is_parameter(module: nn.Module, name: str, value: Any) -> bool:
+def _is_parameter(module: nn.Module, name: str, value: object) -> bool:
     """Whether it is an array.
 
     Raises:

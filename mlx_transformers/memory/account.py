@@ -11,7 +11,6 @@ of the backward depends on how far the device's queue runs ahead: `Queue`, measu
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -286,7 +285,7 @@ def _update(job: Job, queue: Queue) -> float:
     return new + (0.0 if job.accumulate > 1 else _nbytes(trained))
 
 
-def _nbytes(tree: Any) -> float:
+def _nbytes(tree: object) -> float:
     """Bytes of the arrays of a module or a tree, each once."""
     tree = tree.parameters() if isinstance(tree, nn.Module) else tree
     leaves = {id(leaf): leaf.nbytes for _, leaf in tree_flatten(tree) if isinstance(leaf, mx.array)}

@@ -1,7 +1,5 @@
 """Measures the peak memory of a run and records it beside its prediction."""
 
-from typing import Any
-
 import mlx.core as mx
 
 from .record import record_peak
@@ -28,7 +26,7 @@ class Meter:
         self.steps = 0
         self.measured: int | None = None
 
-    def __call__(self, trainer: Any, metrics: dict[str, mx.array]) -> None:
+    def __call__(self, trainer: object, metrics: dict[str, mx.array]) -> None:
         self.steps += 1
         if self.steps == self.when:
             mx.eval(metrics)

@@ -49,7 +49,7 @@ class Dpo(PreferenceKind):
 
     @field_validator("loss", mode="before")
     @classmethod
-    def _has_a_reference(cls, loss: Any) -> Any:
+    def _has_a_reference(cls, loss: object) -> Any:
         if loss in get_args(ReferenceFreeLoss):
             raise ValueError(
                 f"'{loss}' compares with no reference: it is a loss of objective.kind = \"orpo\""

@@ -42,7 +42,7 @@ class Orpo(ChunkedKind):
 
     @field_validator("loss", mode="before")
     @classmethod
-    def _has_no_reference(cls, loss: Any) -> Any:
+    def _has_no_reference(cls, loss: object) -> Any:
         if loss in get_args(PairLoss):
             raise ValueError(
                 f"'{loss}' compares with a reference: it is a loss of objective.kind = \"dpo\""

@@ -5,7 +5,6 @@ parameters and states keep real and imaginary parts, and their arithmetic is wri
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import mlx.core as mx
 
@@ -30,7 +29,7 @@ class Complex:
         """The real parts followed by the imaginary parts along `axis`."""
         return mx.concatenate([self.re, self.im], axis=axis)
 
-    def __getitem__(self, index: Any) -> "Complex":
+    def __getitem__(self, index: object) -> "Complex":
         return Complex(self.re[index], self.im[index])
 
     def __add__(self, other: "Complex | float") -> "Complex":

@@ -177,7 +177,7 @@ def _tasks(part: _Part, dtype: mx.Dtype) -> dict[str, Callable[[], Any]]:
         part.module.update(original)
         return y
 
-    def total(params: Any, x: mx.array, key: mx.array) -> mx.array:
+    def total(params: object, x: mx.array, key: mx.array) -> mx.array:
         return run(params, x, key).astype(mx.float32).sum()
 
     forward = mx.compile(run)

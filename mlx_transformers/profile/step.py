@@ -178,7 +178,7 @@ class StepTimer:
             raise KeyboardInterrupt
         return [after - before for before, after in pairwise(marks)]
 
-    def _scalar(self, params: Any, batch: Batch, key: mx.array) -> mx.array:
+    def _scalar(self, params: object, batch: Batch, key: mx.array) -> mx.array:
         return self.step.loss(params, batch, Context(key=key)).total
 
     def _loss(self, batch: Batch, key: mx.array) -> Any:

@@ -25,7 +25,7 @@ class Config(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _lists_fill_tuples(cls, value: Any, info: ValidationInfo) -> Any:
+    def _lists_fill_tuples(cls, value: object, info: ValidationInfo) -> Any:
         """Convert lists to tuples where a tuple is declared: TOML only has lists."""
         annotation = cls.model_fields[info.field_name or ""].annotation
         wants = any(get_origin(a) is tuple for a in (annotation, *get_args(annotation)))
@@ -33,7 +33,7 @@ class Config(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _fits_float32(cls, value: Any) -> Any:
+    def _fits_float32(cls, value: object) -> Any:
         """Refuse finite numbers that become infinite in float32, which models compute in."""
         for number in _floats(value):
             if FLOAT32_MAX < abs(number) < math.inf:
@@ -51,7 +51,7 @@ class Kind(Config):
     kind: str
 
 
-def _floats(value: Any) -> Iterator[float]:
+def _floats(value: object) -> Iterator[float]:
     """Yield the floats of a value: itself, or those in its lists, tuples and tables."""
     if isinstance(value, float):
         yield value
@@ -60,5 +60,5 @@ def _floats(value: Any) -> Iterator[float]:
             yield from _floats(item)
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

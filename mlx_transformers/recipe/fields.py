@@ -85,7 +85,7 @@ def in_words(types: list[Type]) -> str:
     return ", or ".join(dict.fromkeys(_words(of) for of in types)) or "any value"
 
 
-def _flat(annotation: Any, limits: tuple[Any, ...]) -> Iterator[Type]:
+def _flat(annotation: object, limits: tuple[Any, ...]) -> Iterator[Type]:
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *more = get_args(annotation)
@@ -97,7 +97,7 @@ def _flat(annotation: Any, limits: tuple[Any, ...]) -> Iterator[Type]:
         yield Type(annotation, limits)
 
 
-def _name(of: Any) -> str:
+def _name(of: object) -> str:
     return of.__name__ if isinstance(of, type) else str(of)
 
 

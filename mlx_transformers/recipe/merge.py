@@ -134,7 +134,7 @@ def merge(parent: Table, child: Table, under: Table | None = None) -> Table:
     return merged
 
 
-def put(table: Table, path: KeyPath, value: Any) -> Table:
+def put(table: Table, path: KeyPath, value: object) -> Table:
     """Copy `table` with `value` at `path`, adding missing tables on the way."""
     key, *rest = path
     if not rest:
@@ -204,7 +204,7 @@ def removals(table: Mapping[str, Any], path: KeyPath = ()) -> list[str]:
     return removed
 
 
-def _value(leaf: Any) -> Any:
+def _value(leaf: object) -> Any:
     return leaf.value if isinstance(leaf, Leaf) else leaf
 
 

@@ -26,7 +26,7 @@ ENDS = {"[": "]", "{": "}", '"': '"', "'": "'"}
 """The first and the last character of lists, tables and strings."""
 
 
-def alias(name: str, value: Any) -> str:
+def alias(name: str, value: object) -> str:
     """Spell an alias as a `--set` string: ("steps", 100) -> "train.steps=100"."""
     return f"{ALIASES[name]}={quoted(value) if isinstance(value, str) else value}"
 

@@ -4,7 +4,6 @@ import inspect
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -124,11 +123,11 @@ class _Diffs(GenerateJsonSchema):
                 field["description"] = text
         return json
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: object) -> bool:
         return False
 
 
-def _loosen(node: Any) -> None:
+def _loosen(node: object) -> None:
     """Remove `required`, and defaults that JSON can't express, in place."""
     if isinstance(node, list):
         for item in node:
@@ -142,7 +141,7 @@ def _loosen(node: Any) -> None:
             _loosen(value)
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):

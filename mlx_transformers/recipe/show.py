@@ -37,7 +37,7 @@ def diff(
     return [row for row in rows if not _same(row[1], row[2])]
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: object, b: object) -> bool:
     """Whether two values are equal and of one type: 1, 1.0 and true differ."""
     return type(a) is type(b) and repr(a) == repr(b)
 
@@ -48,7 +48,7 @@ def _values(recipe: Resolved | Config | Mapping[str, Any]) -> dict[KeyPath, Any]
     return dict(leaves(recipe.data if isinstance(recipe, Resolved) else recipe))
 
 
-def _fields(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+def _fields(value: object, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
     if isinstance(value, Config):
         for name in type(value).model_fields:
             yield from _fields(getattr(value, name), (*path, name))
@@ -59,7 +59,7 @@ def _fields(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
         yield path, _plain(value)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Config):

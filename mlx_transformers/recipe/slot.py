@@ -6,7 +6,6 @@ first use, so the order of imports doesn't matter.
 """
 
 import inspect
-from typing import Any
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -64,7 +63,7 @@ class Slot:
         self.name = name
 
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
+        self, source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         kinds = KINDS.get(self.name)
         if not kinds:

@@ -25,7 +25,7 @@ def to_toml(data: Mapping[str, Any], origin: Mapping[str, str] | None = None) ->
     return "\n".join(_table(table, (), origin or {})).strip("\n") + "\n"
 
 
-def toml_value(value: Any) -> str:
+def toml_value(value: object) -> str:
     """Write one value as TOML.
 
     Raises:
@@ -61,7 +61,7 @@ def _table(table: Mapping[str, Any], path: tuple[str, ...], origin: Mapping[str,
     return lines
 
 
-def _pair(key: str, value: Any, comment: str) -> list[str]:
+def _pair(key: str, value: object, comment: str) -> list[str]:
     name = dotted((key,))
     line = f"{name} = {toml_value(value)}{comment}"
     if len(line) <= WIDTH or not isinstance(value, list | tuple) or not value:

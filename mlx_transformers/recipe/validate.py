@@ -101,7 +101,7 @@ class _Walk:
             self.value = None
 
 
-def _holds(value: Any, part: str | int) -> bool:
+def _holds(value: object, part: str | int) -> bool:
     return part in value if isinstance(value, dict) else isinstance(part, int)
 
 
@@ -153,7 +153,7 @@ def _near_choice(types: list[Type], given: Any) -> str:
     return f" Did you mean '{match}'?" if match else ""
 
 
-def _is_str(value: Any) -> bool:
+def _is_str(value: object) -> bool:
     return isinstance(value, str)
 
 
@@ -174,7 +174,7 @@ def _table(walk: _Walk) -> str:
     return f"[{path}]" if kind is None or not kind.default else f"[{path}] ({kind.default})"
 
 
-def _given(value: Any) -> str:
+def _given(value: object) -> str:
     if isinstance(value, dict) and value:
         return f"a table with {', '.join(value)}"
     try:

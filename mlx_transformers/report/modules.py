@@ -104,7 +104,7 @@ def _settings(module: nn.Module) -> str:
     return ", ".join(texts)
 
 
-def _setting(name: str, value: Any) -> list[str]:
+def _setting(name: str, value: object) -> list[str]:
     if isinstance(value, Config):
         fields = [(n, getattr(value, n)) for n in type(value).model_fields if n != "kind"]
         return [text for n, v in fields for text in _setting(n, v)]

@@ -200,7 +200,7 @@ def _environment(runs: Sequence[Run]) -> str:
     return _facts([run.name for run in runs], environments)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, list):
         return "\n".join(map(str, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

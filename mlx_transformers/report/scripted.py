@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from .page import Page
 
@@ -17,7 +16,7 @@ def asset(path: Path) -> str:
 class ScriptedPage(Page):
     """A page with the project's widgets, a script, and the data that it reads."""
 
-    def __init__(self, title: str, *leads: str, style: str, scripts: str, data: Any) -> None:
+    def __init__(self, title: str, *leads: str, style: str, scripts: str, data: object) -> None:
         super().__init__(title, *leads)
         self._style = asset(HERE / "widgets.css") + style
         self._scripts = asset(HERE / "widgets.js") + scripts

@@ -215,7 +215,7 @@ class Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):  # the page was closed
             self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Keep the terminal quiet."""
 
 

@@ -230,7 +230,7 @@ def clear_leftovers(folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def _write(partial: Path, trees: dict[str, Tree], state: str, **facts: Any) -> None:
+def _write(partial: Path, trees: dict[str, Tree], state: str, **facts: object) -> None:
     """Write and sync all files of a checkpoint into a folder of its own."""
     files: dict[str, HashingFile] = {}
     for stem, tree in trees.items():

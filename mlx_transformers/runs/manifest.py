@@ -18,7 +18,7 @@ MANIFEST = "MANIFEST"
 FORMAT = 1
 
 
-def write_manifest(folder: Path, files: dict[str, HashingFile], **facts: Any) -> None:
+def write_manifest(folder: Path, files: dict[str, HashingFile], **facts: object) -> None:
     """Write and sync the MANIFEST of closed `files` by name, with further `facts`."""
     listed = {name: {"size": f.size, "sha256": f.sha256} for name, f in sorted(files.items())}
     body = {"format": FORMAT, **facts, "files": listed}

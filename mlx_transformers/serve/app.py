@@ -168,7 +168,7 @@ async def read_json(request: HttpRequest, limit: int) -> Any:
         raise Refused(400, f"The body is no JSON: {error}.") from None
 
 
-def parsed(value: Any, kind: type[AnyBody]) -> AnyBody:
+def parsed(value: object, kind: type[AnyBody]) -> AnyBody:
     """Return a body of a form.
 
     Raises:

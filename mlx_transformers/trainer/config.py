@@ -97,7 +97,7 @@ class Train(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _rows_of_a_step_are_fixed(cls, data: Any) -> Any:
+    def _rows_of_a_step_are_fixed(cls, data: object) -> Any:
         for key in ("batch_size", "accumulate"):
             if isinstance(data, dict) and data.get(key) == "auto":
                 raise ValueError(

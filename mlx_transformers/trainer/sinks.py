@@ -38,7 +38,7 @@ class JsonLines:
         self.file.close()
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     """A value with None in place of numbers that are not finite."""
     if isinstance(value, list):
         return [_finite(item) for item in value]

@@ -21,7 +21,7 @@ class Traced:
         function_ref = weakref.WeakMethod(f) if isinstance(f, MethodType) else lambda: f
         traced = self._traced = [0]
 
-        def counted(*args: Any) -> Any:
+        def counted(*args: object) -> Any:
             traced[0] += 1
             function = function_ref()
             assert function is not None, "a compiled method was called after its object was gone"
@@ -34,7 +34,7 @@ class Traced:
         """Number of traces so far: one for each shape of arguments."""
         return self._traced[0]
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: object) -> Any:
         return self._compiled(*args)
 
 

@@ -135,7 +135,7 @@ def expert_table(origin: Origin, table: dict[str, Any], experts: Experts) -> dic
     return {**table, "blocks": blocks, "pattern": pattern}
 
 
-def upcycled(new: Any, dense: Any, n_experts: int) -> Any:
+def upcycled(new: object, dense: object, n_experts: int) -> Any:
     """Return the parameters of the model of experts, from those of the dense one.
 
     Raises:

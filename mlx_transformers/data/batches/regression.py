@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -105,9 +105,9 @@ class Regression(RecordKind):
         return RecordRows(examples, make, widths, setting.seed)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_row(value: Any, width: int) -> bool:
+def _is_row(value: object, width: int) -> bool:
     return isinstance(value, list) and len(value) == width and all(map(_is_number, value))

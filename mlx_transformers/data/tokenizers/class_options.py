@@ -80,7 +80,7 @@ def _with_special(form: Form, settings: Settings) -> Form:
 def _changed(form: Form, place: str, kind: str, change: Callable[[Form], Form]) -> Form:
     """The form with each part of a kind changed, alone or in a sequence."""
 
-    def walked(part: Any) -> Any:
+    def walked(part: object) -> Any:
         if isinstance(part, list):
             return [walked(item) for item in part]
         if not isinstance(part, dict):

@@ -143,7 +143,7 @@ MODELS = {"bpe": _bpe, "unigram": _unigram}
 """By sentencepiece's name of how pieces are chosen."""
 
 
-def form(model: Form, **parts: Any) -> Form:
+def form(model: Form, **parts: object) -> Form:
     """A `tokenizer.json` of a model and the other parts; those left out are null."""
     empty = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
     return {

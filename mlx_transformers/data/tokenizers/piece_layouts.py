@@ -8,7 +8,6 @@ the pieces are put in the order of their published ids.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ...core.errors import DataError
 from . import languages
@@ -246,7 +245,7 @@ def m2m_further(settings: Settings) -> list[str]:
     return [*(f"__{code}__" for code in codes), *made_up]
 
 
-def _in_order(table: Any, further: Sequence[str]) -> list[str]:
+def _in_order(table: object, further: Sequence[str]) -> list[str]:
     """The texts of all ids, those that the table leaves out named by their number."""
     if not isinstance(table, dict) or not all(isinstance(i, int) for i in table.values()):
         raise ValueError("vocab.json is not a table of tokens and numbers")

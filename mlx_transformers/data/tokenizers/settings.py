@@ -230,13 +230,13 @@ class Settings:
         return self.names.get(role, otherwise)
 
 
-def text_of(token: Any) -> str | None:
+def text_of(token: object) -> str | None:
     """The text of a special token, which is a string or an object with one."""
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) else None
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
