@@ -12,7 +12,7 @@ from ..core.errors import MlxtError, RunError
 from ..core.terminal import is_terminal
 from .failures import report
 from .generate_options import MaxTokens, MinP, Penalty, Seed, Temp, TopK, TopP, Window
-from .options import Run, ToolSets, user_path
+from .options import Run, Template, ToolSets, user_path
 
 if TYPE_CHECKING:
     from ..chat.assistant import Request
@@ -27,14 +27,6 @@ HELP = """/system TEXT   set the instructions (without TEXT: show them)
 /exit          leave; so does Ctrl-D. Ctrl-C ends an answer early.
 A line that ends in \\ continues on the next one."""
 
-Template = Annotated[
-    str | None,
-    typer.Option(
-        help="The chat template: a Jinja file, chatml, chatml_tools, or tags.",
-        metavar="FILE|NAME",
-        show_default="the run's own",
-    ),
-]
 System = Annotated[
     str | None,
     typer.Option(help="Instructions at the beginning of the conversation.", show_default=False),

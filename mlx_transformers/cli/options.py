@@ -36,6 +36,14 @@ ToolSets = Annotated[
         autocompletion=tool_keys,
     ),
 ]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        help="The chat template: a Jinja file, chatml, chatml_tools, or tags.",
+        metavar="FILE|NAME",
+        show_default="the run's own",
+    ),
+]
 Steps = Annotated[
     int | None,
     typer.Option("--steps", "--iters", help="Same as --set train.steps=N.", metavar="N"),

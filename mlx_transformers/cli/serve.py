@@ -5,8 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import RunError
-from .chat import Template
-from .options import Run, ToolSets
+from .options import Run, Template, ToolSets
 
 Port = Annotated[
     int, typer.Option(help="The port; 0 takes a free one.", metavar="P", min=0, max=65535)
