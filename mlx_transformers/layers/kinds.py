@@ -165,7 +165,7 @@ class MixerKind(SplitKind):
 
 
 def joint_score_bias(*kinds: MixerKind) -> ScoreBias:
-    """That of mixers that share a position: one that refuses decides, then one that adds."""
+    """The score bias of mixers that share a position: a refusal first, then a sum."""
     answers = {kind.score_bias for kind in kinds}
     return "refuses" if "refuses" in answers else "adds" if "adds" in answers else "none"
 

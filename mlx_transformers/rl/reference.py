@@ -127,7 +127,7 @@ class ReferencedFeed:
 
     @property
     def cursor(self) -> dict[str, Any]:
-        """That of the data."""
+        """The position in the data."""
         return self._feed.cursor
 
     @property

@@ -45,7 +45,7 @@ class Local(Align):
         return self.score.saved_bytes(dim, at) + 4.0 * at.length * FLOAT32_BYTES
 
     def flops(self, dim: int, length: int) -> float:
-        """Those of the score: all source positions are scored, and the window masks them."""
+        """Products of the score: all source positions are scored, and the window masks them."""
         return self.score.flops(dim, length)
 
 

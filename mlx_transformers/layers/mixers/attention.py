@@ -58,7 +58,7 @@ class Heads(MixerKind):
 
     @property
     def score_bias(self) -> ScoreBias:
-        """It adds them."""
+        """Biases of positions are added to the scores."""
         return "adds"
 
     @model_validator(mode="after")
@@ -199,7 +199,7 @@ class Attention(Heads):
         return Mask(window=self.window, chunk=self.chunk)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Those of attention, and of the gate: before its activation, after it, and its input."""
+        """Bytes of attention, and of the gate: before its activation, after it, and its input."""
         gates = 0 if self.gate is None else 3 * self.n_heads * self.width_of_head(dim)
         return super().saved_bytes(dim, at) + gates * at.itemsize
 

@@ -55,7 +55,7 @@ class Disentangled(Attention):
         return super().saved_bytes(dim, replace(at, biased=False))
 
     def flops(self, dim: int, length: int) -> float:
-        """Those of attention; maps of their own project the table's rows instead of tokens."""
+        """Products of attention; maps of their own project the table's rows instead of tokens."""
         maps = 0 if self.shared else len(self.reads)
         return super().flops(dim, length) - 2.0 * maps * dim * self.n_heads * self.width_of_head(
             dim

@@ -45,7 +45,7 @@ class GatedDeltanet(StepSizes, DeltaHeads):
         return self.decay == "feature"
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Those of the delta rule, and the map to the decays of features."""
+        """Bytes of the delta rule, and the map to the decays of features."""
         saved = super().saved_bytes(dim, at)
         if self.decays_features:
             key_dim, value_dim = self.widths(dim)

@@ -57,7 +57,7 @@ class Latent(MixerKind):
 
     @property
     def score_bias(self) -> ScoreBias:
-        """It adds them."""
+        """Biases of positions are added to the scores."""
         return "adds"
 
     @property

@@ -35,7 +35,7 @@ class S4(StateSpaceKind):
         return self.state_dim * (3.0 * chunk + 8.0 * self.state_dim + 40.0)
 
     def flops(self, dim: int, length: int) -> float:
-        """Those of all state spaces, and the state matrix once a chunk."""
+        """Products of all state spaces, and the state matrix once a chunk."""
         between = 2.0 * self.state_dim**2 / min(self.chunk, length)
         return super().flops(dim, length) + dim * between
 

@@ -51,22 +51,22 @@ class SharedBlock(MixerKind):
 
     @property
     def score_bias(self) -> ScoreBias:
-        """That of attention and of the layer's own mixer."""
+        """The score bias of attention and the layer's own mixer together."""
         return joint_score_bias(self.attention, self.mixer)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Those of attention, ffn and mixer, and of the norms before them."""
+        """Bytes of attention, ffn and mixer, and of the norms before them."""
         inner = self.attention.saved_bytes(2 * dim, at) + self.mixer.saved_bytes(dim, at)
         norms = self.norm.saved_bytes(2 * dim, at) + 2 * self.norm.saved_bytes(dim, at)
         low = self.adapter_rank or 0
         return inner + norms + (2 * dim + 3 * self.hidden_dim + low) * at.itemsize
 
     def backward_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Those of the mixer; attention computes no states again."""
+        """Bytes of the mixer; attention computes no states again."""
         return self.mixer.backward_bytes(dim, at)
 
     def flops(self, dim: int, length: int) -> float:
-        """Those of attention and of the mixer."""
+        """Products of attention and of the mixer."""
         return self.attention.flops(2 * dim, length) + self.mixer.flops(dim, length)
 
     def build(self, dim: int) -> "SharedBlockMixer":

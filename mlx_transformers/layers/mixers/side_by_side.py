@@ -27,11 +27,11 @@ class SideBySide(MixerKind):
 
     @property
     def score_bias(self) -> ScoreBias:
-        """That of both: one that refuses decides, then one that adds."""
+        """The score bias of both together: one that refuses decides, then one that adds."""
         return joint_score_bias(self.first, self.second)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Those of both, which share their input."""
+        """Bytes of both mixers, which share their input."""
         both = self.first.saved_bytes(dim, at) + self.second.saved_bytes(dim, at)
         return both - dim * at.itemsize
 
@@ -40,7 +40,7 @@ class SideBySide(MixerKind):
         return max(self.first.backward_bytes(dim, at), self.second.backward_bytes(dim, at))
 
     def flops(self, dim: int, length: int) -> float:
-        """Those of both."""
+        """Products of both mixers."""
         return self.first.flops(dim, length) + self.second.flops(dim, length)
 
     def build(self, dim: int) -> "SideBySideMixer":

@@ -37,7 +37,7 @@ class SoftmaxRouting(Routing):
     """Coefficient of the z loss."""
 
     def saved_bytes(self, n_experts: int) -> float:
-        """Those of a router, and the entropy of the log."""
+        """Bytes of a router, and the entropy of the log."""
         return super().saved_bytes(n_experts) + FLOAT32_BYTES
 
 
