@@ -17,7 +17,7 @@ class Verbs(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """As in click, with the values of options by their metavars instead of Python's types."""
         command = super().get_command(ctx, cmd_name)
-        if command is not None:
+        if command is not None and ctx is not None:
             name_values(command, ctx)
         return command
 

@@ -13,6 +13,7 @@ from mlx_transformers.chat.assistant import Assistant, Piece
 from mlx_transformers.chat.calculator import Calculator
 from mlx_transformers.chat.chat_format import ChatFormat
 from mlx_transformers.chat.toolbox import Toolbox
+from mlx_transformers.cli import generate as generate_module
 from mlx_transformers.cli.generate import generate
 from mlx_transformers.cli.think import think
 from mlx_transformers.core.errors import RunError
@@ -188,6 +189,7 @@ def calling(monkeypatch):
 
     monkeypatch.setattr(chat_verb, "open_assistant", opened)
     monkeypatch.setattr(tool_verb, "open_assistant", opened)
+    monkeypatch.setattr(generate_module, "one_run", lambda run, named: run)
 
 
 def test_tools_are_measured_without_them_and_with_them(calling, tmp_path):
