@@ -34,6 +34,7 @@ from mlx_transformers.assembly import callbacks  # noqa: E402
 from mlx_transformers.core import device  # noqa: E402
 
 TOOLS = Path(__file__).parents[1] / "tools"
+sys.path.append(str(TOOLS))
 
 NO_COMPILER = backend.prepare().jit == "none"
 

@@ -21,9 +21,9 @@ import mlx_transformers  # noqa: F401  (chooses the backend before MLX loads)
 # isort: split
 import mlx.core as mx
 import numpy as np
+from model_outputs import outputs
 
 from mlx_transformers.assembly.published import read_published
-from mlx_transformers.convert.outputs import outputs
 from mlx_transformers.core.errors import MlxtError
 
 DIALECTS = {"5": "config.json", "4": "config.v4.json"}

@@ -5,10 +5,10 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from model_outputs import greedy
 
 from mlx_transformers.assembly.published import read_published
 from mlx_transformers.convert.mlx_lm import MLX_LM
-from mlx_transformers.convert.outputs import greedy
 from mlx_transformers.core.errors import ConvertError
 from mlx_transformers.verbs.export_run import export_run
 from mlx_transformers.verbs.import_run import import_run

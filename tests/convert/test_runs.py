@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
+from model_outputs import outputs
 
 from mlx_transformers.assembly.published import (
     full_model_table,
@@ -24,7 +25,6 @@ from mlx_transformers.convert.checkpoint import read_tensors
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.families.gpt2 import GPT2
 from mlx_transformers.convert.match import match
-from mlx_transformers.convert.outputs import outputs
 from mlx_transformers.convert.weights import to_theirs
 from mlx_transformers.core.errors import ConvertError, MlxtError, RunError
 from mlx_transformers.decode.generate import generate

@@ -5,10 +5,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from model_outputs import outputs
 
 from mlx_transformers.assembly.published import Published, published
 from mlx_transformers.convert.config import HfConfig
-from mlx_transformers.convert.outputs import outputs
 from mlx_transformers.core.errors import ConvertError
 
 from .draw import draw

@@ -11,11 +11,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..core.context import Context, Layout
-from ..core.errors import ConvertError
-from ..core.task import Task
-from ..models.model import Model
-from ..ops.contrastive import unit
+from mlx_transformers.core.context import Context, Layout
+from mlx_transformers.core.errors import ConvertError
+from mlx_transformers.core.task import Task
+from mlx_transformers.models.model import Model
+from mlx_transformers.ops.contrastive import unit
 
 Arrays = Mapping[str, np.ndarray]
 NEW_TOKENS = 16
