@@ -10,6 +10,7 @@ the same matrix library.
 
 import argparse
 import contextlib
+import copy
 import math
 import sys
 from pathlib import Path
@@ -23,11 +24,17 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx_lm.quant.awq import AWQ_MODEL_CONFIGS, awq_quantize
+from mlx_lm.quant.dynamic_quant import estimate_sensitivities, estimate_threshold
 from mlx_lm.quant.gptq import gptq_quantize
 from mlx_lm.utils import compute_bits_per_weight, load_model
 
 GPTQ_BITS = (2, 4, 8)
 """Bits that mlx-lm's GPTQ packs."""
+
+
+BESIDE = {6: (5, 8), 4: (3, 5), 3: (2, 4)}
+"""Fewer and more bits that mlx-lm's mixed precision chooses from, at the size of these."""
+METHODS = ("plain", "gptq", "awq", "dynamic")
 
 
 def main() -> None:
@@ -36,7 +43,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--group-size", type=int, default=64)
     parser.add_argument("--bits", default="8,6,4,3,2")
-    parser.add_argument("--methods", default="plain,gptq,awq")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--awq-rows", type=int, help="rows that AWQ reads; default all")
     options = parser.parse_args()
     methods = options.methods.split(",")
     if mx.default_device() == mx.cpu:
@@ -45,38 +53,72 @@ def main() -> None:
     calibration, held_out = (
         mx.array(np.load(options.folder / f"{name}.npy")) for name in ("calibration", "held_out")
     )
-    print("| bits | bits per weight | mlx-lm plain | mlx-lm gptq | mlx-lm awq |")
-    print("|---|---|---|---|---|", flush=True)
+    print(f"| bits | {' | '.join(f'mlx-lm {name}' for name in methods)} |")
+    print("|---|" + "---|" * len(methods), flush=True)
     for bits in map(int, options.bits.split(",")):
-        how = {"bits": bits, "group_size": options.group_size}
-        plain = loaded(options.folder)
-        nn.quantize(plain, **how)
-        cells = [f"{compute_bits_per_weight(plain):.2f}", f"{perplexity(plain, held_out):.3f}"]
-        if "gptq" not in methods:
-            cells.append("")
-        elif bits in GPTQ_BITS:
-            model = loaded(options.folder)
-            gptq_quantize(model, calibration[:, :-1], bits, options.group_size, *how.values())
+        cells = []
+        for method in methods:
+            rows = calibration[: options.awq_rows] if method == "awq" else calibration
+            model = MADE[method](loaded(options.folder), rows, bits, options.group_size)
+            if model is None:
+                cells.append("none")
+                continue
             cells.append(f"{perplexity(model, held_out):.3f}")
-        else:
-            cells.append("has no such bits")
-        print(f"{bits} bits: {cells}", file=sys.stderr, flush=True)
-        if "awq" not in methods:
-            cells.append("")
-        else:
-            model = loaded(options.folder)
-            config = AWQ_MODEL_CONFIGS[model.model_type]
-            awq_quantize(
-                model,
-                calibration[:, :-1],
-                config,
-                embed_bits=bits,
-                embed_group_size=options.group_size,
-                **how,
-            )
-            cells.append(f"{perplexity(model, held_out):.3f}")
+            size = compute_bits_per_weight(model)
+            print(f"{bits} bits, {method}: {cells[-1]}, {size:.3f}", file=sys.stderr, flush=True)
         print(f"| {bits} | {' | '.join(cells)} |", flush=True)
     print(f"\nIn float32: {perplexity(loaded(options.folder), held_out):.3f}.")
+
+
+def plain(model: Any, rows: mx.array, bits: int, group: int) -> Any:
+    """Rounded to nearest."""
+    nn.quantize(model, group_size=group, bits=bits)
+    return model
+
+
+def gptq(model: Any, rows: mx.array, bits: int, group: int) -> Any:
+    """GPTQ; None for bits that it doesn't pack."""
+    if bits not in GPTQ_BITS:
+        return None
+    return gptq_quantize(model, rows[:, :-1], bits, group, bits, group)[0]
+
+
+def awq(model: Any, rows: mx.array, bits: int, group: int) -> Any:
+    """AWQ."""
+    awq_quantize(
+        model,
+        rows[:, :-1],
+        AWQ_MODEL_CONFIGS[model.model_type],
+        bits=bits,
+        group_size=group,
+        embed_bits=bits,
+        embed_group_size=group,
+    )
+    return model
+
+
+def dynamic(model: Any, rows: mx.array, bits: int, group: int) -> Any:
+    """Mixed precision at the size of `bits`; None where there are no bits on both sides."""
+    if bits not in BESIDE:
+        return None
+    low, high = BESIDE[bits]
+    sizes = (low, group, high, group)
+    costs = dict(estimate_sensitivities(model, rows[:, :-1], *sizes, batch_size=1))
+    equal = plain(copy.deepcopy(model), rows, bits, group)
+    target = compute_bits_per_weight(equal)
+    threshold = estimate_threshold(model, costs, target, *sizes)
+
+    def chosen(path: str, layer: Any) -> Any:
+        if not hasattr(layer, "to_quantized"):
+            return False
+        return {"bits": high, "group_size": group} if costs[path] > threshold else True
+
+    nn.quantize(model, group_size=group, bits=low, class_predicate=chosen)
+    return model
+
+
+MADE = {"plain": plain, "gptq": gptq, "awq": awq, "dynamic": dynamic}
+"""What makes the model of a method."""
 
 
 def dequantized(layer: Any, x: mx.array) -> mx.array:
