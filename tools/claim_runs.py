@@ -33,13 +33,13 @@ COPYING = task(
 )
 INDUCTION = task(1000, 16, "data.settings={length=16, vocab_size=8}", "optim.learning_rate=4e-3")
 LONG_INDUCTION = task(
-    1500, 256, "data.settings={length=256, vocab_size=8, n_examples=50000}", rows=16
+    1000, 256, "data.settings={length=256, vocab_size=8, n_examples=50000}", rows=16
 )
 LONG_COPYING = task(
-    1500, 72, "data.settings={n_tokens=8, context=64, vocab_size=8, n_examples=50000}"
+    1000, 72, "data.settings={n_tokens=8, context=64, vocab_size=8, n_examples=50000}"
 )
 SIDE = 14
-DIGITS = budget(600, f"data.settings={{side={SIDE}}}", f"train.seq_len={SIDE**2 + 2}")
+DIGITS = budget(400, f"data.settings={{side={SIDE}}}", f"train.seq_len={SIDE**2 + 2}")
 
 RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mqar attention": ("tasks/mqar_tiny", MQAR),

@@ -65,7 +65,7 @@ def quantized(options: argparse.Namespace, root: Path) -> None:
         for method in options.methods:
             made, found = one(options, root, bits, method)
             cells.append(f"{math.exp(found.loss_after):.3f}")
-            if method == "plain":
+            if method == "plain" or not size:
                 size, per_weight = megabytes(made), measured_bits(made)
         row = [str(bits), f"{per_weight:.2f}", f"{size:.2f}", *cells]
         print(f"| {' | '.join(row)} |", flush=True)
