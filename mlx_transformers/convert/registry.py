@@ -76,6 +76,7 @@ from .families.ibert import IBERT
 from .families.internlm import INTERNLM, INTERNLM2, INTERNLM3
 from .families.jais2 import JAIS2
 from .families.jamba import JAMBA
+from .families.kimi_linear import KIMI_LINEAR
 from .families.led import LED
 from .families.lfm2 import LFM2
 from .families.lfm2_moe import LFM2_MOE
@@ -213,6 +214,7 @@ FAMILIES: tuple[Family, ...] = (
     INTERNLM3,
     JAIS2,
     JAMBA,
+    KIMI_LINEAR,
     LFM2,
     LFM2_MOE,
     LLAMA,

@@ -40,12 +40,14 @@ ROWS = [
     recurrent("gla in one chunk of tiles", "gla", chunk=16, normaliser=2.0),
     recurrent("gla with a decay per head", "gla", decay="head", key_dim=12),
     recurrent("deltanet", "deltanet", gate=None, activation="relu"),
+    recurrent("deltanet of a narrow gate", "deltanet", gate="tanh", out_rank=3, activation="relu"),
     recurrent(
         "deltanet that reflects", "deltanet", reflect=True, conv_width=None, activation="relu"
     ),
     recurrent("gated deltanet", "gated_deltanet", n_value_heads=4, value_dim=12, activation="relu"),
     recurrent("delta product", "gated_deltanet", corrections=2, activation="relu", reflect=True),
     recurrent("kimi delta", "gated_deltanet", decay="feature", gate_rank=3, activation="relu"),
+    recurrent("kimi gate", "gated_deltanet", out_rank=3, activation="relu"),
     Row(
         "mixer",
         "slot attention",
@@ -64,6 +66,7 @@ DELTA = GATED | {
     "activation": "tanh",
     "reflect": True,
     "gate": "tanh",
+    "out_rank": Change(2, row="kimi gate"),
 }
 
 CHANGES = {
@@ -76,7 +79,7 @@ CHANGES = {
         "gate_rank": 5,
         "normaliser": 3.0,
     },
-    "deltanet": DELTA,
+    "deltanet": DELTA | {"out_rank": Change(2, row="deltanet of a narrow gate")},
     "gated_deltanet": DELTA
     | {
         "n_value_heads": 2,

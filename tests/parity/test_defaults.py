@@ -67,6 +67,7 @@ CONDITIONAL: dict[str, set[str]] = {
     "deepseek_v2": {"intermediate_size", "num_key_value_heads", "n_group", "topk_group"},
     "deepseek_v3": {"num_key_value_heads"},
     "glm4_moe_lite": {"num_key_value_heads"},
+    "kimi_linear": {"num_key_value_heads"},
     "minicpm3": {"num_key_value_heads", "head_dim"},
     "youtu": {"num_key_value_heads"},
     "solar_open": {"intermediate_size"},

@@ -66,10 +66,15 @@ def routing(config: HfConfig, kind: str, grouped: bool) -> Table:
 
 def latent(config: HfConfig, table: Table, neighbours: bool) -> Table:
     """Return a table with latent attention."""
-    bias = config.get("attention_bias")
     table["position"]["traditional"] = neighbours
-    block = table["block"]
-    block["mixer"] = {
+    table["block"]["mixer"] = latent_mixer(config) | {"scale": score_scale(config)}
+    return table
+
+
+def latent_mixer(config: HfConfig) -> Table:
+    """Return latent attention of a config, with the usual factor of the scores."""
+    bias = config.get("attention_bias")
+    return {
         "kind": "latent",
         "n_heads": config.get("num_attention_heads"),
         "kv_rank": config.get("kv_lora_rank"),
@@ -78,12 +83,10 @@ def latent(config: HfConfig, table: Table, neighbours: bool) -> Table:
         "rope_dim": config.get("qk_rope_head_dim"),
         "value_dim": config.get("v_head_dim"),
         "norm": {"kind": "rms_norm", "eps": LATENT_EPS},
-        "scale": score_scale(config),
         "bias": bias,
         "out_bias": bias,
         "dropout": float(config.get("attention_dropout") or 0.0),
     }
-    return table
 
 
 def mixture(config: HfConfig, router: Table) -> Table:

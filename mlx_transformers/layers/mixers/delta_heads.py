@@ -4,7 +4,7 @@ from typing import Annotated
 
 import mlx.core as mx
 import mlx.nn as nn
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
@@ -55,10 +55,18 @@ class DeltaHeads(MixerKind):
     negative (Grazzi et al. 2024)."""
     gate: Activation | None = None
     """The activation of the output gate; none means no gate."""
+    out_rank: int | None = Field(None, ge=1)
+    """Rank of the map from the input to the output gate (Kimi Linear); none means a full matrix."""
     norm: Annotated[NormKind, Slot("norm")] = RmsNorm()
     """Normalisation of each head's output; heads share its weight."""
     chunk: Chunk = 64
     """Tokens that are computed at once in training, a power of two."""
+
+    @model_validator(mode="after")
+    def _out_rank_has_a_use(self) -> "DeltaHeads":
+        if self.out_rank is not None and self.gate is None:
+            raise ValueError("out_rank has no effect without gate: set that, or unset this.")
+        return self
 
     @property
     def value_heads(self) -> int:
@@ -90,7 +98,7 @@ class DeltaHeads(MixerKind):
             inside += n * (keys + values)
         scalars = 5.0 * n * self.value_heads * FLOAT32_BYTES
         outside = output_bytes(values, at.itemsize, gate=self.gate is not None)
-        return inside * at.itemsize + scalars + outside
+        return (inside + (self.out_rank or 0)) * at.itemsize + scalars + outside
 
     @property
     def decays_features(self) -> bool:
@@ -129,7 +137,9 @@ class DeltaMixer(nn.Module):
             if config.conv_width is not None:
                 self[f"{name}_conv"] = ShortConv(width, config.conv_width, bias=False)
         self.beta = nn.Linear(dim, n * self.value_heads, bias=False)
-        self.out = HeadOutput(dim, self.value_heads, self.value_dim, config.norm, config.gate)
+        self.out = HeadOutput(
+            dim, self.value_heads, self.value_dim, config.norm, config.gate, config.out_rank
+        )
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
         projected = [self[name](x) for name in "qkv"]

@@ -107,23 +107,33 @@ class MatrixStateMixer(nn.Module):
 
 
 class HeadOutput(nn.Module):
-    """`W_o (norm(o) · act(W_g x))` of outputs o `[B, H, T, V]`, each head normalised on its own."""
+    """`W_o (norm(o) · act(W_g x))` of outputs o `[B, H, T, V]`, each head normalised on its own;
+    W_g may be a product of two matrices of low rank."""
 
     def __init__(
-        self, dim: int, n_heads: int, value_dim: int, norm: NormKind, gate: Activation | None
+        self,
+        dim: int,
+        n_heads: int,
+        value_dim: int,
+        norm: NormKind,
+        gate: Activation | None,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         self.norm = norm.build(value_dim)
         self.activation = gate
+        if gate is not None and rank is not None:
+            self.g_down = nn.Linear(dim, rank, bias=False)
         if gate is not None:
-            self.g = nn.Linear(dim, n_heads * value_dim, bias=False)
+            self.g = nn.Linear(rank or dim, n_heads * value_dim, bias=False)
         self.o = ResidualLinear(n_heads * value_dim, dim, bias=False)
 
     def __call__(self, out: mx.array, x: mx.array) -> mx.array:
         """`[B, T, D]`; x `[B, T, D]` is the input of the mixer."""
         y = self.norm(out.transpose(0, 2, 1, 3)).flatten(-2)
         if self.activation is not None:
-            y = y * ACTIVATIONS[self.activation](self.g(x))
+            low = self.g_down(x) if "g_down" in self else x
+            y = y * ACTIVATIONS[self.activation](self.g(low))
         result: mx.array = self.o(y)
         return result
 
