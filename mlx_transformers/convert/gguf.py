@@ -20,7 +20,7 @@ from .gguf_architecture import Architecture
 from .gguf_architectures import ARCHITECTURES
 from .gguf_file import read_file
 from .gguf_latents import split_latents
-from .gguf_positions import rope_of
+from .gguf_positions import local_base, rope_of
 from .gguf_writer import always_whole, write_file
 from .packed import PackedTensor
 from .reference import defaults_of
@@ -34,13 +34,26 @@ REQUIRED = (
 """Sizes that llama.cpp asks for in every architecture that has them."""
 SIZES = (
     *REQUIRED,
-    *("context_length", "vocab_size", "attention.head_count_kv", "attention.q_lora_rank"),
+    *("context_length", "vocab_size", "attention.head_count_kv"),
     *("rope.dimension_count", "expert_group_count", "expert_group_used_count"),
 )
 """Sizes that are whole numbers of at least 1 where a file has them."""
 MIXERS = ("attention", "latent", "mamba", "mamba2")
 """The mixers of the architectures that are built here."""
 GROUPS = ("expert_group_count", "expert_group_used_count")
+ZEROS = ("sliding_window", "clip_qkv")
+"""Keys of config.json that a file may have as 0 where there is none, as Phi-4's."""
+FLOATS = (
+    "freq_base",
+    "freq_base_swa",
+    "epsilon",
+    "scale",
+    "softcapping",
+    "clamp_kqv",
+    "factor",
+    "multiplier",
+)
+"""Ends of the keys that llama.cpp reads as float32; it refuses whole numbers there."""
 
 
 def check_mixers(table: Mapping[str, Any]) -> None:
@@ -180,6 +193,8 @@ def as_gguf(config: HfConfig, gelu_tanh: bool = True) -> Family:
                 f"llama.cpp has {key} = {value} only in a {config.model_type}, not "
                 f"{config.data[key]}."
             )
+    if lacking := found.lacks(config):
+        raise ConvertError(lacking)
     tied = (("output.weight", "token_embd.weight"),)
     family = found.families[config.model_type]
     return replace(family, weights=found.weights, renames=(), dropped=(), tied=tied)
@@ -233,8 +248,9 @@ def _config(arch: Architecture, metadata: Mapping[str, Any], tied: bool, where: 
         raise ConvertError(
             f"{where} sets {prefix}{next(iter(own))}, which is not built for GGUF files."
         )
-    if found.get("sliding_window") == 0:  # how Phi-4 has none
-        found["sliding_window"] = None
+    for key in (*arch.zeros, *ZEROS):
+        if found.get(key) == 0:
+            found[key] = None
     found.setdefault("vocab_size", len(metadata.get("tokenizer.ggml.tokens", [])))
     for key, value in found.items():
         if key.endswith(("eps", "epsilon")):
@@ -293,7 +309,9 @@ def metadata_of(config: Table) -> Metadata:
     """
     name, arch = architecture_for(HfConfig(config))
     rope = rope_of(config)
-    values = {"rope_theta": rope.get("rope_theta"), **config}
+    bases = {"rope_theta": rope.get("rope_theta"), "rope_local_base_freq": local_base(config)}
+    values = {**bases, **config}
+    values |= {key: 0 for key in arch.zeros if values.get(key) is None}
     found = {
         f"{name}.{key}": values[ours]
         for key, ours in arch.keys.items()
@@ -307,7 +325,7 @@ def metadata_of(config: Table) -> Metadata:
     if arch.positions is not None:
         found |= arch.positions.write(config, name)
     for key in found:
-        if key.endswith(("freq_base", "epsilon")):
+        if key.endswith(FLOATS):
             found[key] = float(found[key])
     return found
 

@@ -25,11 +25,14 @@ class Architecture:
         fixed: keys of config.json and their only value, or a function of the config that gives it.
         constants: GGUF's keys that config.json lacks, and their only value, or a function of the
             config that gives it.
+        zeros: keys of config.json whose null is a 0 in a file, where llama.cpp asks for the key or
+            has a default of its own.
         absent: keys of config.json and the value of files that lack theirs, where it is not the
             default of config.json.
         signs: keys of config.json that a tensor decides: its name, the value with it and that
             without.
         windows: whether it has sliding windows.
+        lacks: what llama.cpp lacks of a config, as a sentence; empty where it lacks nothing.
         name: llama.cpp's name where two share it; empty: the name in the table.
         marks: GGUF's keys and values by which a file is of this one of the two.
     """
@@ -41,8 +44,10 @@ class Architecture:
     positions: Positions | None = field(default_factory=Rotary)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[str, float | str | Callable[[HfConfig], int]] = field(default_factory=dict)
+    zeros: tuple[str, ...] = ()
     absent: Mapping[str, Any] = field(default_factory=dict)
     signs: Mapping[str, tuple[str, Any, Any]] = field(default_factory=dict)
     windows: bool = False
+    lacks: Callable[[HfConfig], str] = lambda config: ""
     name: str = ""
     marks: Mapping[str, int] = field(default_factory=dict)

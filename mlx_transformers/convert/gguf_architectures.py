@@ -50,12 +50,14 @@ from .gguf_keys import (
 from .gguf_latents import LATENTS
 from .gguf_layers import (
     all_whole,
+    all_whole_but_large,
     by_turns,
     every_fourth_whole,
     every_fourth_without,
     every_sixth_whole,
     four_times,
-    head_width,
+    score_cap,
+    score_divisor,
 )
 from .gguf_positions import PART, MptBiases, Rotary
 from .gguf_scans import SCANS
@@ -99,24 +101,29 @@ ARCHITECTURES = {
         fixed={
             "attention_bias": False,
             "tie_word_embeddings": True,
-            "query_pre_attn_scalar": head_width,
+            "query_pre_attn_scalar": score_divisor,
             "layer_types": by_turns,
         },
         windows=True,
+        zeros=("final_logit_softcapping",),
+        lacks=score_cap,
     ),
     "gemma3": Architecture(
         {"gemma3_text": GEMMA3},
         gemma3_weights,
         ("gelu_tanh", "hidden_activation"),
-        KEYS | {"attention.sliding_window": "sliding_window"},
+        KEYS
+        | {
+            "attention.sliding_window": "sliding_window",
+            "rope.freq_base_swa": "rope_local_base_freq",
+            "final_logit_softcapping": "final_logit_softcapping",
+        },
         fixed={
             "attention_bias": False,
             "tie_word_embeddings": True,
-            "query_pre_attn_scalar": head_width,
+            "query_pre_attn_scalar": score_divisor,
             "layer_types": every_sixth_whole,
             "sliding_window_pattern": 6,
-            "rope_local_base_freq": 10000.0,
-            "final_logit_softcapping": None,
         },
         windows=True,
     ),
@@ -223,6 +230,7 @@ ARCHITECTURES = {
         {"exaone4": EXAONE4},
         olmo2_weights,
         fixed={"sliding_window": None, "sliding_window_pattern": 0, "layer_types": all_whole},
+        lacks=all_whole_but_large,
     ),
     "glm4": Architecture({"glm4": GLM4}, packed_ffn, positions=Rotary(PART)),
     "gptneox": Architecture(

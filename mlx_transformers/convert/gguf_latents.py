@@ -92,6 +92,24 @@ def split_latents(config: HfConfig, tensors: dict[str, mx.array], packed: dict[s
                 tensors[name.replace("_kv_b", f"_{letter}_b")] = part
 
 
+LITE_LAYERS = (26, 27)
+"""Layers of DeepSeek-V2-Lite, by which llama.cpp knows that queries have full rank."""
+
+
+def lacking_latents(config: HfConfig) -> str:
+    """Return what is lacking: a model without shared experts, or with the layers of V2-Lite and
+    factored queries."""
+    kind, layers = config.model_type, config.get("num_hidden_layers")
+    if not config.get("n_shared_experts"):
+        return f"llama.cpp has shared experts in every {kind}, and this one has none."
+    if layers not in LITE_LAYERS or config.get("q_lora_rank") is None:
+        return ""
+    return (
+        f"llama.cpp has queries of full rank (q_lora_rank = null) in a {kind} of {layers} layers, "
+        f"and this one has q_lora_rank = {config.get('q_lora_rank')}."
+    )
+
+
 LATENTS = {
     "deepseek2 with sigmoids": Architecture(
         {"deepseek_v3": DEEPSEEK_V3},
@@ -107,6 +125,8 @@ LATENTS = {
             "num_nextn_predict_layers": 0,
         },
         constants={"expert_gating_func": SIGMOID},
+        zeros=("q_lora_rank",),
+        lacks=lacking_latents,
         absent={"q_lora_rank": None, "norm_topk_prob": False, "n_group": 1, "topk_group": 1},
         name="deepseek2",
         marks={"expert_gating_func": SIGMOID},
@@ -129,6 +149,8 @@ LATENTS = {
             "expert_group_count": 1,
             "expert_group_used_count": 1,
         },
+        zeros=("q_lora_rank",),
+        lacks=lacking_latents,
         absent={"q_lora_rank": None},
     ),
 }

@@ -1,4 +1,8 @@
-"""The layers that llama.cpp takes for granted of an architecture, as functions of its config."""
+"""What llama.cpp takes for granted of an architecture's layers, as functions of its config.
+
+Some of it depends on the number of layers, by which llama.cpp tells published sizes
+(`src/models/*.cpp`, `load_arch_hparams`).
+"""
 
 from typing import Any
 
@@ -6,9 +10,32 @@ from .config import HfConfig
 from .layer_types import FULL, SLIDING
 
 
-def head_width(config: HfConfig) -> Any:
-    """Return the width of a head, whose root divides the scores in llama.cpp."""
+LARGEST_GEMMA = {"gemma2": 46, "gemma3_text": 62}
+"""Layers of Gemma's 27B."""
+LARGE_EXAONE = 64
+"""Layers of EXAONE 4.0 32B."""
+
+
+def score_divisor(config: HfConfig) -> Any:
+    """Return the number whose root divides the scores: the width of a head, and in Gemma's 27B the
+    share of a head in the width of the model."""
+    if config.get("num_hidden_layers") == LARGEST_GEMMA[config.model_type]:
+        return config.get("hidden_size") // config.get("num_attention_heads")
     return config.get("head_dim")
+
+
+def score_cap(config: HfConfig) -> str:
+    """Return what is lacking where Gemma 2's scores have no bound."""
+    if config.get("attn_logit_softcapping"):
+        return ""
+    return "llama.cpp bounds the scores of a gemma2, and this one has no attn_logit_softcapping."
+
+
+def all_whole_but_large(config: HfConfig) -> str:
+    """Return what is lacking where an EXAONE 4 has the layers of 32B, and no window."""
+    if config.get("num_hidden_layers") != LARGE_EXAONE:
+        return ""
+    return f"llama.cpp gives an exaone4 of {LARGE_EXAONE} layers a window, and this one has none."
 
 
 def by_turns(config: HfConfig) -> list[str]:

@@ -218,5 +218,12 @@ def rope_of(config: Table) -> Table:
     return rope.get(FULL) or {}
 
 
+def local_base(config: Table) -> float | None:
+    """Return the base of layers with a window, where they have their own."""
+    rope: Table = (config.get("rope_parameters") or {}).get(SLIDING) or {}
+    base: float | None = rope.get("rope_theta", config.get("rope_local_base_freq"))
+    return base
+
+
 def _kind(rope: Table) -> str:
     return str(rope.get("rope_type") or rope.get("type") or "default")

@@ -31,7 +31,7 @@ from ..core.errors import ConvertError, unknown
 from ..core.parse import read_table
 from ..core.paths import inside, plain_name
 from ..core.task import Task
-from ..data.tokenizers.gguf import write_metadata
+from ..data.tokenizers.gguf import unlike, write_metadata
 from ..data.tokenizers.published import control_tokens, tokenizer_files
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..layers.packed import plain_parameters, stored_parts
@@ -148,6 +148,8 @@ def export_run(
     elif to == "gguf":
         check_mixers(recipe.model.model_dump())
         exported = exportable(run, root, "float32" if quantize else dtype, context)
+        if told := unlike(exported.tokenizer):
+            say(told)
         write = partial(write_llama_cpp, exported, quantize=quantize, gelu_tanh=gelu_tanh)
     else:
         write = partial(TARGETS[to], exportable(run, root, dtype, context))
@@ -329,7 +331,21 @@ def write_llama_cpp(
             "the same numbers exactly."
         )
     tokenizer = write_metadata(run.tokenizer, run.table["vocab_size"])
-    write_gguf(path, run.config, run.tensors(family), tokenizer, quantize)
+    config = settled(run.config, write_config(run.family, run.table) or {})
+    write_gguf(path, config, run.tensors(family), tokenizer, quantize)
+
+
+def settled(config: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config whose nulls and words are the numbers that the model has.
+
+    A published config may leave a width to its library, as `n_inner = null` or `time_step_rank =
+    "auto"`; a GGUF file has to tell it.
+    """
+    return config | {
+        key: value
+        for key, value in found.items()
+        if isinstance(value, int | float) and isinstance(config.get(key, ""), str | None)
+    }
 
 
 TARGETS: dict[str, Callable[[Exportable, Path], None]] = {

@@ -78,7 +78,7 @@ UNGROUPED = {"n_group": 1, "topk_group": 1, "q_lora_rank": None, "rms_norm_eps":
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "grouped falcon": ("falcon", NEW_FALCON),
     "falcon of one norm": ("falcon", NEW_FALCON | {"num_ln_in_parallel_attn": 1}),
-    "full-rank queries": ("deepseek_v2", {"q_lora_rank": None, "n_shared_experts": None}),
+    "full-rank queries": ("deepseek_v2", {"q_lora_rank": None, "n_shared_experts": 1}),
     "yarn": ("deepseek_v2", {"rope_scaling": YARN, "rope_theta": 100.0}),
     "experts without groups": ("deepseek_v3", UNGROUPED),
 }

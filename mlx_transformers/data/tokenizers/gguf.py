@@ -1,19 +1,25 @@
 """Reads and writes the tokenizer of a GGUF file, the `tokenizer.ggml` part of its metadata.
 
-Format: llama.cpp, `gguf-py/gguf/constants.py`. Values are plain Python ones.
+Format: llama.cpp, `gguf-py/gguf/constants.py` and `src/llama-vocab.cpp`. Values are plain Python
+ones.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from ...core.errors import DataError, unknown
 from .byte import ByteTokenizer
 from .char import CharTokenizer
+from .controls import Controlled
+from .gguf_trie import read_trie, write_trie
+from .gguf_words import CUTS, cut_of, name_of
 from .hf import HfTokenizer
 from .json_form import added, byte_level
 from .json_form import pieces as pieces_form
-from .model_proto import KINDS, Model, Piece, serialize
+from .model_proto import KINDS, Model, Piece, PieceKind, parse, serialize
 from .numbers import NumberTokenizer
 from .sentencepiece import SPACE, SentencePieceTokenizer
 from .tokenizer import Tokenizer
@@ -22,28 +28,16 @@ Metadata = dict[str, Any]
 KEY = "tokenizer.ggml."
 TEMPLATE = "tokenizer.chat_template"
 JINJA = "chat_template.jinja"
-
-CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-
-
-def _cut(pattern: str) -> dict[str, Any]:
-    """Return a pre-tokenizer that cuts words by a pattern and writes them as byte characters."""
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}
-    return _sequence(split | {"invert": False}, byte_level(words=False))
-
-
-def _sequence(*parts: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "Sequence", "pretokenizers": list(parts)}
-
-
-PRE = {
-    "gpt-2": byte_level(words=True),
-    "smollm": _sequence({"type": "Digits", "individual_digits": True}, byte_level(words=True)),
-    "llama-bpe": _cut(CONTRACTIONS + r"\p{N}{1,3}" + REST),
-    "qwen2": _cut(CONTRACTIONS + r"\p{N}" + REST),
-}
-"""Pre-tokenizers of byte-level BPE, by llama.cpp's name."""
+MODEL_FILE = "tokenizer.model"
+"""A sentencepiece model that came beside a `tokenizer.json`."""
+COMPOSED = {"type": "NFC"}
+"""The one normalizer of byte pairs that is passed over, as llama.cpp's own converter does."""
+USUAL_BEGIN, USUAL_END = 1, 2
+"""llama.cpp's begin and end tokens of sentencepiece where a file names none."""
+PROBES = ("a", " a", "a  b\n\n c 12", "é, 日本 🙂")
+"""Texts that two tokenizers have to encode alike."""
+FURTHER_ENDS = ("eot", "eom")
+"""Tokens beside the end token that end a turn."""
 
 
 def read_metadata(metadata: Mapping[str, Any]) -> Tokenizer | None:
@@ -69,69 +63,108 @@ def write_metadata(tokenizer: Tokenizer, vocab_size: int) -> Metadata:
     Raises:
         DataError: llama.cpp has no tokenizer that gives the same tokens.
     """
-    if isinstance(tokenizer, NumberTokenizer):
+    inner = tokenizer.inner if isinstance(tokenizer, Controlled) else tokenizer
+    if isinstance(inner, NumberTokenizer):
         return {KEY + "model": "no_vocab"}
-    if isinstance(tokenizer, HfTokenizer):
-        metadata = _write_bpe(tokenizer)
-    elif isinstance(tokenizer, SentencePieceTokenizer | CharTokenizer | ByteTokenizer):
-        metadata = _write_pieces(_model(tokenizer))
+    if isinstance(inner, HfTokenizer):
+        model = _beside(inner)
+        metadata = _write_bpe(inner) if model is None else _write_pieces(model)
+    elif isinstance(inner, SentencePieceTokenizer):
+        metadata = _write_pieces(inner.parsed())
+    elif isinstance(inner, CharTokenizer | ByteTokenizer):
+        metadata = {KEY + name: value for name, value in write_trie(inner).items()}
     else:
-        raise DataError(f"A tokenizer of the kind '{tokenizer.kind}' has no form in a GGUF file.")
-    _fill(metadata, vocab_size)
-    for name, number in (("bos", tokenizer.bos_id), ("eos", tokenizer.eos_id)):
-        if number is not None:
-            metadata[f"{KEY}{name}_token_id"] = number
+        raise DataError(f"A tokenizer of the kind '{inner.kind}' has no form in a GGUF file.")
+    roles = {n: role for role, n in tokenizer.controls.items() if n >= inner.vocab_size}
+    _append(metadata, [f"<|{role}|>" for _, role in sorted(roles.items())], "control")
+    lacking = range(len(metadata[KEY + "tokens"]), vocab_size)
+    _append(metadata, [f"[PAD{number}]" for number in lacking], "unused")
+    further = (token for token in tokenizer.ends if token != tokenizer.eos_id)
+    ends = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "eot": next(further, None)}
+    metadata |= {f"{KEY}{name}_token_id": n for name, n in ends.items() if n is not None}
     if JINJA in tokenizer.companions:
         metadata[TEMPLATE] = tokenizer.companions[JINJA].decode()
-    return metadata | {KEY + "add_bos_token": False, KEY + "add_eos_token": False}
+    begins = bool(tokenizer.prefix) and tokenizer.prefix == (tokenizer.bos_id,)
+    return metadata | {KEY + "add_bos_token": begins, KEY + "add_eos_token": False}
 
 
-def _fill(metadata: Metadata, vocab_size: int) -> None:
-    """Append unused tokens: llama.cpp takes the size of the vocabulary from the list."""
-    lacking = range(len(metadata[KEY + "tokens"]), vocab_size)
-    metadata[KEY + "tokens"] += [f"[PAD{i}]" for i in lacking]
-    metadata[KEY + "token_type"] += [KINDS.index("unused") + 1 for _ in lacking]
-    if KEY + "scores" in metadata:
-        metadata[KEY + "scores"] += [0.0 for _ in lacking]
+def unlike(tokenizer: Tokenizer) -> str:
+    """Return where llama.cpp tokenizes otherwise than this tokenizer, as a sentence; empty where it
+    doesn't."""
+    told = []
+    if isinstance(tokenizer, HfTokenizer):
+        form = json.loads(tokenizer.serialize())
+        if form.get("normalizer") == COMPOSED and form["model"].get("type") == "BPE":
+            told.append("does not compose characters (NFC), so give it text in that form")
+    if tokenizer.prefix not in ((), (tokenizer.bos_id,)):
+        told.append(f"does not put the tokens {list(tokenizer.prefix)} in front of a text")
+    return f"With this tokenizer llama.cpp {' and '.join(told)}." if told else ""
+
+
+def _append(metadata: Metadata, texts: Sequence[str], kind: PieceKind) -> None:
+    """Append tokens: llama.cpp takes the size of the vocabulary from the list, and ends the process
+    where two tokens have one text."""
+    taken = set(metadata[KEY + "tokens"])
+    for text in texts:
+        name = next(f"{text}{'_' * n}" for n in count() if f"{text}{'_' * n}" not in taken)
+        metadata[KEY + "tokens"].append(name)
+        metadata[KEY + "token_type"].append(KINDS.index(kind) + 1)
+        if KEY + "scores" in metadata:
+            metadata[KEY + "scores"].append(0.0)
 
 
 def _read_bpe(metadata: Mapping[str, Any]) -> Tokenizer:
     tokens: list[str] = metadata[KEY + "tokens"]
-    pre = metadata.get(KEY + "pre", "gpt-2")
-    if pre not in PRE:
-        raise DataError(unknown("GGUF cutting of words", str(pre), PRE))
-    kinds = [KINDS[number - 1] for number in metadata.get(KEY + "token_type", [])]
+    cut = cut_of(str(metadata.get(KEY + "pre", "gpt-2")))
+    kinds = [_kind(number) for number in metadata.get(KEY + "token_type", [])]
     special = [added(i, tokens[i]) for i, kind in enumerate(kinds) if kind == "control"]
     user_tokens = [added(i, tokens[i], False) for i, kind in enumerate(kinds) if kind == "user"]
     form = {
         "version": "1.0",
         "added_tokens": sorted([*special, *user_tokens], key=lambda token: token["id"]),
-        "pre_tokenizer": PRE[pre],
+        "pre_tokenizer": cut.parts,
         "decoder": byte_level(words=True),
         "model": {
             "type": "BPE",
             "vocab": {token: i for i, token in enumerate(tokens)},
             "merges": [merge.split(" ") for merge in metadata[KEY + "merges"]],
-            "ignore_merges": pre == "llama-bpe",
+            "ignore_merges": cut.whole,
         },
     }
-    return HfTokenizer(json.dumps(form, ensure_ascii=False).encode(), *_ends(metadata))
+    return _library(form, metadata, cut.begins)
 
 
-def _ends(metadata: Mapping[str, Any]) -> list[str | None]:
-    """Return the tokens that begin and end a document."""
+def _library(form: Any, metadata: Mapping[str, Any], begins: bool) -> HfTokenizer:
+    """Return the tokenizer of a `tokenizer.json` with the control tokens of a file."""
     numbers = [metadata.get(f"{KEY}{name}_token_id") for name in ("bos", "eos")]
-    return [None if number is None else metadata[KEY + "tokens"][number] for number in numbers]
+    names = [None if number is None else metadata[KEY + "tokens"][number] for number in numbers]
+    given = metadata.get(KEY + "add_bos_token", begins)
+    return HfTokenizer(
+        json.dumps(form, ensure_ascii=False).encode(),
+        *names,
+        ends=_further_ends(metadata),
+        begins_with_bos=bool(given) if numbers[0] is not None else None,
+    )
+
+
+def _further_ends(metadata: Mapping[str, Any]) -> list[int]:
+    found = (metadata.get(f"{KEY}{name}_token_id") for name in FURTHER_ENDS)
+    return [number for number in found if number is not None]
+
+
+def _kind(number: int) -> PieceKind:
+    """Return the kind of a token by its number; 0 is undefined."""
+    return KINDS[number - 1] if 1 <= number <= len(KINDS) else "normal"
 
 
 def _write_bpe(tokenizer: HfTokenizer) -> Metadata:
     form = json.loads(tokenizer.serialize())
     model = form["model"]
-    pre = next((name for name, parts in PRE.items() if parts == form.get("pre_tokenizer")), None)
-    if model.get("type") != "BPE" or pre is None or form.get("normalizer") is not None:
+    pre = name_of(form)
+    if model.get("type") != "BPE" or pre is None or form.get("normalizer") not in (None, COMPOSED):
         raise DataError(
             "This tokenizer.json has no form in a GGUF file: that knows byte pairs with a cutting "
-            f"of words by one of {', '.join(PRE)}."
+            f"of words by one of {', '.join(CUTS)}."
         )
     tokens = [f"[PAD{i}]" for i in range(tokenizer.vocab_size)]
     kinds = [KINDS.index("unused") + 1] * tokenizer.vocab_size
@@ -153,17 +186,25 @@ def _write_bpe(tokenizer: HfTokenizer) -> Metadata:
 def _read_pieces(metadata: Mapping[str, Any]) -> Tokenizer:
     tokens = metadata[KEY + "tokens"]
     scores = metadata.get(KEY + "scores", [0.0] * len(tokens))
-    kinds = metadata.get(KEY + "token_type", [1] * len(tokens))
+    kinds = [_kind(number) for number in metadata.get(KEY + "token_type", [1] * len(tokens))]
     pieces = [
-        Piece(text, score, KINDS[kind - 1])
+        Piece(text.replace(" ", SPACE) if kind == "user" else text, score, kind)
         for text, score, kind in zip(tokens, scores, kinds, strict=True)
     ]
+    begins = bool(metadata.get(KEY + "add_bos_token", True))
+    usual = {"begin": USUAL_BEGIN if begins else None, "end": USUAL_END}
+    names = {}
+    for (name, default), key in zip(usual.items(), ("bos", "eos"), strict=True):
+        number = metadata.get(f"{KEY}{key}_token_id", default)
+        there = number is not None and number < len(pieces) and kinds[number] == "control"
+        names[name] = pieces[number].text if there else ""
     prefix = bool(metadata.get(KEY + "add_space_prefix", True))
-    model = Model(pieces, "bpe", dummy_prefix=prefix, trims=False)
+    model = Model(pieces, "bpe", dummy_prefix=prefix, trims=False, **names)
     if any(piece.kind == "unknown" for piece in pieces):
-        return SentencePieceTokenizer(serialize(model))
+        content, ends = serialize(model), _further_ends(metadata)
+        return SentencePieceTokenizer(content, ends=ends, begins_with_bos=begins)
     # Characters, or bytes: sentencepiece itself takes no model without an unknown piece.
-    return HfTokenizer(json.dumps(pieces_form(model)).encode(), *_ends(metadata))
+    return _library(pieces_form(model), metadata, begins)
 
 
 def _write_pieces(model: Model) -> Metadata:
@@ -175,25 +216,49 @@ def _write_pieces(model: Model) -> Metadata:
     return {
         KEY + "model": "llama",
         KEY + "pre": "default",
-        KEY + "tokens": [piece.text for piece in model.pieces],
+        KEY + "tokens": [_spelling(piece) for piece in model.pieces],
         KEY + "scores": [piece.score for piece in model.pieces],
         KEY + "token_type": [KINDS.index(piece.kind) + 1 for piece in model.pieces],
         KEY + "add_space_prefix": model.dummy_prefix,
     }
 
 
-def _model(tokenizer: SentencePieceTokenizer | CharTokenizer | ByteTokenizer) -> Model:
-    """Return a sentencepiece model; of characters or bytes, one whose pieces never merge."""
-    if isinstance(tokenizer, SentencePieceTokenizer):
-        return tokenizer.parsed()
-    if isinstance(tokenizer, CharTokenizer):
-        pieces = [Piece(c.replace(" ", SPACE), 0.0, "normal") for c in tokenizer.characters]
-    else:
-        pieces = [Piece(f"<0x{byte:02X}>", 0.0, "byte") for byte in range(256)]
-        pieces[ord(" ")] = Piece(SPACE, 0.0, "normal")  # a space is replaced before it is a byte
-        pieces.append(Piece("</s>", 0.0, "control"))
-    return Model(pieces, "bpe", dummy_prefix=False, trims=False)
+def _spelling(piece: Piece) -> str:
+    """Return the text of a piece: llama.cpp looks for a user's pieces before it marks spaces."""
+    return piece.text.replace(SPACE, " ") if piece.kind == "user" else piece.text
 
 
-READERS = {"gpt2": _read_bpe, "llama": _read_pieces}
+def _beside(tokenizer: HfTokenizer) -> Model | None:
+    """Return the sentencepiece model beside a `tokenizer.json` that has the same pieces, with the
+    tokens that were added; None where there is none."""
+    content = tokenizer.companions.get(MODEL_FILE)
+    if content is None:
+        return None
+    try:
+        model = parse(content)
+    except ValueError:
+        return None
+    form = json.loads(tokenizer.serialize())
+    vocab = form["model"].get("vocab")
+    if not isinstance(vocab, dict) or any(
+        vocab.get(p.text) != i for i, p in enumerate(model.pieces)
+    ):
+        return None
+    pieces = list(model.pieces)
+    for entry in sorted(form.get("added_tokens", []), key=lambda entry: entry["id"]):
+        kind: PieceKind = "control" if entry["special"] else "user"
+        piece = Piece(entry["content"], 0.0, kind)
+        if entry["id"] == len(pieces):
+            pieces.append(piece)
+        elif entry["id"] > len(pieces):
+            return None
+        elif pieces[entry["id"]].kind == "normal":
+            pieces[entry["id"]] = piece
+    same = SentencePieceTokenizer(content)
+    if any(same.encode(text) != tokenizer.encode(text) for text in PROBES):
+        return None
+    return replace(model, pieces=pieces)
+
+
+READERS = {"gpt2": _read_bpe, "llama": _read_pieces, "rwkv": read_trie}
 """Readers by llama.cpp's name of a kind of tokenizer."""

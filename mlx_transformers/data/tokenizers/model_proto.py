@@ -5,7 +5,7 @@ normaliser (sentencepiece_model.proto: ModelProto, fields 1 to 3).
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ class Model:
         dummy_prefix: whether a space is put in front of a text.
         trims: whether runs of spaces become one, and those around the text none.
         charsmap: the compiled rule of normalization; empty for the identity.
+        begin, end: the pieces that begin and end a document.
     """
 
     pieces: list[Piece]
@@ -44,6 +45,8 @@ class Model:
     dummy_prefix: bool = True
     trims: bool = True
     charsmap: bytes = b""
+    begin: str = "<s>"
+    end: str = "</s>"
 
 
 def parse(content: bytes) -> Model:
@@ -75,7 +78,7 @@ def serialize(model: Model) -> bytes:
     trainer = [_varint_field(3, kinds[model.model_type])]
     if any(piece.kind == "byte" for piece in model.pieces):
         trainer.append(_varint_field(35, 1))
-    for field, kind, number in _control_ids(model.pieces):
+    for field, kind, number in _control_ids(model):
         trainer += [_varint_field(field, number), _message(field + 5, kind.encode())]
     flags = [_varint_field(3, int(model.dummy_prefix)), _varint_field(4, int(model.trims))]
     name = model.normalization if model.charsmap else "identity"
@@ -93,11 +96,11 @@ def without_prefix(content: bytes) -> bytes:
     return content + _message(3, _varint_field(3, 0))
 
 
-def _control_ids(pieces: Sequence[Piece]) -> Iterator[tuple[int, str, int]]:
+def _control_ids(model: Model) -> Iterator[tuple[int, str, int]]:
     """Fields of the trainer that name the unknown, begin and end tokens."""
-    unknown = next((p.text for p in pieces if p.kind == "unknown"), "<unk>")
-    numbers = {piece.text: i for i, piece in enumerate(pieces)}
-    for field, text in ((40, unknown), (41, "<s>"), (42, "</s>"), (43, "<pad>")):
+    unknown = next((p.text for p in model.pieces if p.kind == "unknown"), "<unk>")
+    numbers = {piece.text: i for i, piece in enumerate(model.pieces)}
+    for field, text in ((40, unknown), (41, model.begin), (42, model.end), (43, "<pad>")):
         yield field, text, numbers.get(text, -1)
 
 

@@ -1,0 +1,95 @@
+"""GGUF files as llama.cpp reads them: what it asks for, and what it takes for granted.
+
+Each case was found by running it (tools/peer_llama_cpp.py); its sources are named beside the code.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_transformers.convert.config import HfConfig
+from mlx_transformers.convert.gguf import as_gguf, config_of, metadata_of
+from mlx_transformers.convert.gguf_file import read_file
+from mlx_transformers.core.errors import ConvertError
+from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.verbs.export_run import exportable, write_llama_cpp
+from mlx_transformers.verbs.import_run import import_run
+
+from .published import CONFIGS, GEMMA, MORE, write
+
+
+def config(name: str, **changes: Any) -> dict[str, Any]:
+    own = (CONFIGS | MORE | GEMMA)[name]
+    return {"model_type": name, "tie_word_embeddings": True, **own, **changes}
+
+
+def check(name: str, **changes: Any) -> None:
+    as_gguf(HfConfig(config(name, **changes)))
+
+
+def test_numbers_that_are_read_as_floats_are_never_whole() -> None:
+    scales = dict.fromkeys(("attention_multiplier", "embedding_multiplier", "logits_scaling"), 2)
+    found = metadata_of(config("granite", **scales, residual_multiplier=1, rms_norm_eps=1))
+    keys = ("attention.scale", "embedding_scale", "logit_scale", "residual_scale")
+    for key in (*keys, "attention.layer_norm_rms_epsilon", "rope.freq_base"):
+        assert isinstance(found[f"granite.{key}"], float), key
+    assert isinstance(metadata_of(config("olmo", clip_qkv=8))["olmo.attention.clamp_kqv"], float)
+    assert isinstance(found["granite.block_count"], int)
+
+
+def test_a_width_that_the_config_leaves_open_is_written(tmp_path: Path) -> None:
+    run = import_run(write(tmp_path / "model", "gpt2", n_inner=None), root=tmp_path / "runs")
+    whole = replace(exportable(run.path), tokenizer=ByteTokenizer())
+    write_llama_cpp(whole, tmp_path / "model.gguf")
+    assert read_file(tmp_path / "model.gguf")[0]["gpt2.feed_forward_length"] == 128
+
+
+def test_scores_of_the_largest_gemmas_are_divided_by_the_share_of_a_head() -> None:
+    for name, layers in (("gemma2", 46), ("gemma3_text", 62)):
+        shape = {"hidden_size": 80, "num_attention_heads": 4, "head_dim": 12}
+        shape |= {"num_hidden_layers": layers, "layer_types": None, "attention_bias": False}
+        check(name, **shape, query_pre_attn_scalar=20, attn_logit_softcapping=50.0)
+        with pytest.raises(ConvertError, match="query_pre_attn_scalar = 20 only"):
+            check(name, **shape, query_pre_attn_scalar=12, attn_logit_softcapping=50.0)
+
+
+def test_caps_that_gemma_2_lacks_are_told() -> None:
+    shape = {"query_pre_attn_scalar": 12, "attention_bias": False}
+    own = config("gemma2", **shape, attn_logit_softcapping=50.0, final_logit_softcapping=None)
+    found = metadata_of(own)
+    assert found["gemma2.final_logit_softcapping"] == 0.0  # its default is 30 there
+    assert config_of(found, True)["final_logit_softcapping"] is None
+    with pytest.raises(ConvertError, match="has no attn_logit_softcapping"):
+        check("gemma2", **shape, attn_logit_softcapping=None)
+
+
+def test_gemma_3_has_a_base_of_its_own_in_layers_with_a_window() -> None:
+    own = config("gemma3_text", num_hidden_layers=6, rope_local_base_freq=700.0)
+    found = metadata_of(own)
+    assert found["gemma3.rope.freq_base_swa"] == 700.0
+    assert config_of(found, True)["rope_local_base_freq"] == 700.0
+    own.pop("rope_local_base_freq")
+    bases = {"sliding_attention": {"rope_theta": 80.0}, "full_attention": {"rope_theta": 9.0}}
+    found = metadata_of(own | {"rope_parameters": bases})
+    assert found["gemma3.rope.freq_base_swa"] == 80.0
+
+
+def test_queries_of_full_rank_are_a_rank_of_zero() -> None:
+    own = config("deepseek_v2", q_lora_rank=None)
+    found = metadata_of(own)
+    assert found["deepseek2.attention.q_lora_rank"] == 0
+    assert config_of(found, True)["q_lora_rank"] is None
+    lite = {"num_hidden_layers": 27}
+    check("deepseek_v2", **lite, q_lora_rank=None)
+    with pytest.raises(ConvertError, match="in a deepseek_v2 of 27 layers"):
+        check("deepseek_v2", **lite)
+    with pytest.raises(ConvertError, match="shared experts in every deepseek_v2"):
+        check("deepseek_v2", n_shared_experts=None)
+
+
+def test_an_exaone_of_64_layers_has_a_window_there() -> None:
+    check("exaone4", num_hidden_layers=63)
+    with pytest.raises(ConvertError, match="of 64 layers a window"):
+        check("exaone4", num_hidden_layers=64)
