@@ -83,6 +83,15 @@ DRAWN: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-biases": ("llama", ROPED | {"attention_bias": True, "mlp_bias": True}),
     "llama-odd": ("llama", ROPED | {"head_dim": 12, "intermediate_size": 42, "hidden_size": 40}),
     "llama-linear": ("llama", ROPED | {"rope_scaling": {"type": "linear", "factor": 4.0}}),
+    "llama-31": (
+        "llama",
+        ROPED
+        | {"rope_theta": 500.0}
+        | {
+            "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0}
+            | {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+        },
+    ),
     "mistral": ("mistral", ROPED | {"sliding_window": None}),
     "mixtral": ("mixtral", ROPED | {"num_local_experts": 8, "num_experts_per_tok": 2}),
     "arcee": ("arcee", ROPED | {"hidden_act": "relu2"}),
@@ -122,6 +131,13 @@ DRAWN: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3_text": (
         "gemma3_text",
         ROPED | GEMMA | {"sliding_window": 8, "num_hidden_layers": 7, "rope_theta": 1e6},
+    ),
+    "gemma3_text-other": (
+        "gemma3_text",
+        ROPED
+        | GEMMA
+        | {"sliding_window": 8, "rope_theta": 1e6, "rope_local_base_freq": 700.0}
+        | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
     ),
     "glm4": ("glm4", ROPED | {"attention_bias": True, "partial_rotary_factor": 0.5}),
     "gpt2": ("gpt2", GPT),

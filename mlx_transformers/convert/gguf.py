@@ -18,9 +18,11 @@ from .config import ACTIVATIONS, HfConfig
 from .family import Family, Table, readable
 from .gguf_architecture import Architecture
 from .gguf_architectures import ARCHITECTURES
+from .gguf_factors import extra, take
 from .gguf_file import read_file
 from .gguf_latents import split_latents
-from .gguf_positions import local_base, rope_of
+from .gguf_layers import PATTERN, layers_of, pattern_of
+from .gguf_positions import Rotary, local_base, rope_of
 from .gguf_writer import always_whole, write_file
 from .packed import PackedTensor
 from .reference import defaults_of
@@ -123,11 +125,14 @@ def read_gguf(path: Path, packed: bool = False) -> GgufModel:
         **dict.fromkeys(("attention_bias", "use_qkv_bias"), "blk.0.attn_q.bias"),
         "mlp_bias": "blk.0.ffn_up.bias",
     }
+    found = architecture_of(metadata)
+    if isinstance(found.positions, Rotary) and found.positions.factors:
+        table |= take(table, tensors, str(path))
     known = defaults_of(table["model_type"])
     table |= {key: True for key, name in biases.items() if name in tensors and key in known}
-    signs = architecture_of(metadata).signs
     table |= {
-        key: there if name in tensors else absent for key, (name, there, absent) in signs.items()
+        key: there if name in tensors else absent
+        for key, (name, there, absent) in found.signs.items()
     }
     config = HfConfig(table, str(path))
     split_latents(config, tensors, integers)
@@ -155,7 +160,7 @@ def write_gguf(
     """
     arrays = {
         name: array.astype(mx.float32) if array.ndim == 1 or always_whole(name) else array
-        for name, array in tensors.items()
+        for name, array in {**tensors, **extra(config)}.items()
     }
     write_file(path, {**metadata_of(config), **more}, arrays, quantize)
 
@@ -239,6 +244,9 @@ def _config(arch: Architecture, metadata: Mapping[str, Any], tied: bool, where: 
     found: Table = {ours: own.pop(key) for ours, key in read.items()}
     if arch.positions is not None:
         found |= arch.positions.read(own, found, f"{where} sets {prefix.removesuffix('.')}")
+    if arch.pattern is not None:
+        usual = arch.pattern(HfConfig(found, where))
+        found["layer_types"] = layers_of(own.pop(PATTERN, None), usual)
     for key, constant in arch.constants.items():
         value = constant(HfConfig(found, where)) if callable(constant) else constant
         given = own.get(key, value)
@@ -324,6 +332,9 @@ def metadata_of(config: Table) -> Metadata:
     }
     if arch.positions is not None:
         found |= arch.positions.write(config, name)
+    if arch.pattern is not None:
+        pattern = pattern_of(config.get("layer_types"), arch.pattern(HfConfig(config)))
+        found |= {f"{name}.{PATTERN}": pattern} if pattern else {}
     for key in found:
         if key.endswith(FLOATS):
             found[key] = float(found[key])

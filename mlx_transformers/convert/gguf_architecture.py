@@ -32,6 +32,7 @@ class Architecture:
         signs: keys of config.json that a tensor decides: its name, the value with it and that
             without.
         windows: whether it has sliding windows.
+        pattern: the attention type of each layer where a file doesn't say; None where it can't.
         lacks: what llama.cpp lacks of a config, as a sentence; empty where it lacks nothing.
         name: llama.cpp's name where two share it; empty: the name in the table.
         marks: GGUF's keys and values by which a file is of this one of the two.
@@ -48,6 +49,7 @@ class Architecture:
     absent: Mapping[str, Any] = field(default_factory=dict)
     signs: Mapping[str, tuple[str, Any, Any]] = field(default_factory=dict)
     windows: bool = False
+    pattern: Callable[[HfConfig], list[str]] | None = None
     lacks: Callable[[HfConfig], str] = lambda config: ""
     name: str = ""
     marks: Mapping[str, int] = field(default_factory=dict)

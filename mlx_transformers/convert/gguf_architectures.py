@@ -85,9 +85,14 @@ ARCHITECTURES = {
     **LATENTS,
     **SCANS,
     "llama": Architecture(
-        {"llama": LLAMA, "mistral": MISTRAL, "mixtral": MIXTRAL}, weights, keys=LLAMA_KEYS
+        {"llama": LLAMA, "mistral": MISTRAL, "mixtral": MIXTRAL},
+        weights,
+        keys=LLAMA_KEYS,
+        positions=Rotary(factors=True),
     ),
-    "arcee": Architecture({"arcee": ARCEE}, weights, ("relu2", "hidden_act")),
+    "arcee": Architecture(
+        {"arcee": ARCEE}, weights, ("relu2", "hidden_act"), positions=Rotary(factors=True)
+    ),
     "gemma2": Architecture(
         {"gemma2": GEMMA2},
         gemma2_weights,
@@ -102,9 +107,9 @@ ARCHITECTURES = {
             "attention_bias": False,
             "tie_word_embeddings": True,
             "query_pre_attn_scalar": score_divisor,
-            "layer_types": by_turns,
         },
         windows=True,
+        pattern=by_turns,
         zeros=("final_logit_softcapping",),
         lacks=score_cap,
     ),
@@ -122,10 +127,9 @@ ARCHITECTURES = {
             "attention_bias": False,
             "tie_word_embeddings": True,
             "query_pre_attn_scalar": score_divisor,
-            "layer_types": every_sixth_whole,
-            "sliding_window_pattern": 6,
         },
         windows=True,
+        pattern=every_sixth_whole,
     ),
     "granite": Architecture(
         {"granite": GRANITE},
@@ -199,12 +203,9 @@ ARCHITECTURES = {
             "attention.sliding_window": "sliding_window",
             "logit_scale": "logit_scale",
         },
-        fixed={
-            "attention_bias": False,
-            "layer_types": every_fourth_whole,
-            "sliding_window_pattern": 4,
-        },
+        fixed={"attention_bias": False},
         windows=True,
+        pattern=every_fourth_whole,
     ),
     "bloom": Architecture(
         {"bloom": BLOOM},
@@ -230,6 +231,7 @@ ARCHITECTURES = {
         {"exaone4": EXAONE4},
         olmo2_weights,
         fixed={"sliding_window": None, "sliding_window_pattern": 0, "layer_types": all_whole},
+        positions=Rotary(factors=True),
         lacks=all_whole_but_large,
     ),
     "glm4": Architecture({"glm4": GLM4}, packed_ffn, positions=Rotary(PART)),

@@ -9,7 +9,6 @@ from typing import Any
 from .config import HfConfig
 from .layer_types import FULL, SLIDING
 
-
 LARGEST_GEMMA = {"gemma2": 46, "gemma3_text": 62}
 """Layers of Gemma's 27B."""
 LARGE_EXAONE = 64
@@ -36,6 +35,24 @@ def all_whole_but_large(config: HfConfig) -> str:
     if config.get("num_hidden_layers") != LARGE_EXAONE:
         return ""
     return f"llama.cpp gives an exaone4 of {LARGE_EXAONE} layers a window, and this one has none."
+
+
+PATTERN = "attention.sliding_window_pattern"
+"""GGUF's key of the layers with a window, as one truth per layer, or every which one has none."""
+
+
+def layers_of(pattern: Any, usual: list[str]) -> list[str]:
+    """Return the attention type of each layer by the key `PATTERN`; None stands for `usual`."""
+    if pattern is None:
+        return usual
+    if isinstance(pattern, int):
+        pattern = [pattern == 0 or i % pattern < pattern - 1 for i in range(len(usual))]
+    return [SLIDING if slides else FULL for slides in pattern[: len(usual)]]
+
+
+def pattern_of(types: list[str] | None, usual: list[str]) -> list[int] | None:
+    """Return the key `PATTERN` of layers, None where they are the usual ones."""
+    return None if not types or types == usual else [int(kind == SLIDING) for kind in types]
 
 
 def by_turns(config: HfConfig) -> list[str]:

@@ -54,9 +54,11 @@ class Rotary:
 
     Attributes:
         partial: config.json's key of the part of a head that turns; empty where all of it does.
+        factors: whether its files may have LLaMA 3.1's scaling, as a tensor.
     """
 
     partial: str = ""
+    factors: bool = False
 
     def read(self, own: Metadata, found: Table, where: str) -> Table:
         scaling = own.pop("rope.scaling.type", "none")
@@ -79,6 +81,8 @@ class Rotary:
         rope = rope_of(config)
         kind = _kind(rope)
         theirs = {ours: key for key, ours in SCALINGS.items()}
+        if self.factors and kind == "llama3":  # the tensor says it
+            kind = "default"
         part = rope.get(PART, config.get(self.partial, 1.0))
         if kind not in theirs or (part != 1.0 and not self.partial):
             raise ConvertError(f"Rotary positions {rope} are not written as GGUF.")

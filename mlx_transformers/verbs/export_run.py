@@ -336,15 +336,15 @@ def write_llama_cpp(
 
 
 def settled(config: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config whose nulls and words are the numbers that the model has.
+    """Return a config whose nulls and words are the numbers and lists that the model has.
 
     A published config may leave a width to its library, as `n_inner = null` or `time_step_rank =
-    "auto"`; a GGUF file has to tell it.
+    "auto"`, or the layers with a window; a GGUF file has to tell them.
     """
     return config | {
         key: value
         for key, value in found.items()
-        if isinstance(value, int | float) and isinstance(config.get(key, ""), str | None)
+        if isinstance(value, int | float | list) and isinstance(config.get(key, ""), str | None)
     }
 
 

@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
 import pytest
 
+from mlx_transformers.assembly.published import read_published, read_source
 from mlx_transformers.convert.config import HfConfig
-from mlx_transformers.convert.gguf import as_gguf, config_of, metadata_of
+from mlx_transformers.convert.gguf import as_gguf, config_of, metadata_of, read_gguf
+from mlx_transformers.convert.gguf_factors import scaling
 from mlx_transformers.convert.gguf_file import read_file
 from mlx_transformers.core.errors import ConvertError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
@@ -93,3 +97,45 @@ def test_an_exaone_of_64_layers_has_a_window_there() -> None:
     check("exaone4", num_hidden_layers=63)
     with pytest.raises(ConvertError, match="of 64 layers a window"):
         check("exaone4", num_hidden_layers=64)
+
+
+LLAMA31 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+@pytest.mark.parametrize("name", ["llama", "exaone4"])
+def test_the_scaling_of_llama_3_1_is_a_tensor(name: str, tmp_path: Path) -> None:
+    rope = LLAMA31 | {"original_max_position_embeddings": 64}
+    source = write(tmp_path / "model", name, rope_scaling=rope, rope_theta=100.0)
+    whole = replace(
+        exportable(import_run(source, root=tmp_path / "runs").path), tokenizer=ByteTokenizer()
+    )
+    path = tmp_path / "model.gguf"
+    write_llama_cpp(whole, path)
+    tensor = np.array(read_file(path)[1]["rope_freqs.weight"])
+    assert (tensor[0], tensor[-1]) == (1, 8)
+    config, found = read_gguf(path).config.data, read_source(path)[0].model
+    assert config["rope_scaling"] == rope
+    tokens = mx.array([[1, 5, 200, 3, 9, 9, 7, 30]])
+    want = read_published(source).model(tokens)
+    assert np.abs(np.array(want) - np.array(found(tokens))).max() < 1e-5
+
+
+def test_other_factors_of_rotary_positions_are_refused() -> None:
+    with pytest.raises(ConvertError, match=r"not LLaMA 3\.1's way"):
+        scaling({"rope_theta": 100.0}, mx.array([1.0, 3.0, 2.0, 8.0]), "x.gguf")
+    with pytest.raises(ConvertError, match="are not written as GGUF"):
+        metadata_of(config("qwen2", rope_scaling=LLAMA31))
+
+
+def test_other_layers_with_a_window_are_told() -> None:
+    types = ["sliding_attention", "full_attention", "full_attention"]
+    shape = {"num_hidden_layers": 3, "attention_bias": False}
+    found = metadata_of(config("gemma3_text", **shape, layer_types=types))
+    key = "gemma3.attention.sliding_window_pattern"
+    assert found[key] == [1, 0, 0]
+    assert config_of(found, True)["layer_types"] == types
+    every_second = config_of(found | {key: 2}, True)["layer_types"]
+    assert every_second == ["sliding_attention", "full_attention", "sliding_attention"]
+    usual = metadata_of(config("gemma3_text", **shape, layer_types=["sliding_attention"] * 3))
+    assert key not in usual
+    assert config_of(usual, True)["layer_types"] == ["sliding_attention"] * 3

@@ -192,19 +192,25 @@ def _read_pieces(metadata: Mapping[str, Any]) -> Tokenizer:
         for text, score, kind in zip(tokens, scores, kinds, strict=True)
     ]
     begins = bool(metadata.get(KEY + "add_bos_token", True))
-    usual = {"begin": USUAL_BEGIN if begins else None, "end": USUAL_END}
-    names = {}
-    for (name, default), key in zip(usual.items(), ("bos", "eos"), strict=True):
-        number = metadata.get(f"{KEY}{key}_token_id", default)
-        there = number is not None and number < len(pieces) and kinds[number] == "control"
-        names[name] = pieces[number].text if there else ""
     prefix = bool(metadata.get(KEY + "add_space_prefix", True))
-    model = Model(pieces, "bpe", dummy_prefix=prefix, trims=False, **names)
+    begin = _control(metadata, pieces, "bos", USUAL_BEGIN if begins else None)
+    end = _control(metadata, pieces, "eos", USUAL_END)
+    model = Model(pieces, "bpe", dummy_prefix=prefix, trims=False, begin=begin, end=end)
     if any(piece.kind == "unknown" for piece in pieces):
         content, ends = serialize(model), _further_ends(metadata)
         return SentencePieceTokenizer(content, ends=ends, begins_with_bos=begins)
     # Characters, or bytes: sentencepiece itself takes no model without an unknown piece.
     return _library(pieces_form(model), metadata, begins)
+
+
+def _control(
+    metadata: Mapping[str, Any], pieces: Sequence[Piece], name: str, usual: int | None
+) -> str:
+    """Return the text of a control token that a file names, or that is usual; "" for none."""
+    number: int | None = metadata.get(f"{KEY}{name}_token_id", usual)
+    if number is None or number >= len(pieces) or pieces[number].kind != "control":
+        return ""
+    return pieces[number].text
 
 
 def _write_pieces(model: Model) -> Metadata:

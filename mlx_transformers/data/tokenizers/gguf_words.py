@@ -1,6 +1,6 @@
 """How byte-level BPE cuts a text into words, by llama.cpp's names of it.
 
-Names and patterns: llama.cpp, `src/llama-vocab.cpp` (`llm_tokenizer_bpe`, `llama_vocab::impl::load`).
+Names and patterns: llama.cpp, `src/llama-vocab.cpp` (`llm_tokenizer_bpe`, `impl::load`).
 """
 
 from collections.abc import Mapping
