@@ -80,6 +80,7 @@ GEMMA |= {"attention_bias": False}
 DRAWN: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", ROPED),
     "llama-wide-heads": ("llama", ROPED | {"head_dim": 32, "tie_word_embeddings": True}),
+    "llama-of-256": ("llama", ROPED | {"hidden_size": 256, "intermediate_size": 512}),
     "llama-biases": ("llama", ROPED | {"attention_bias": True, "mlp_bias": True}),
     "llama-odd": ("llama", ROPED | {"head_dim": 12, "intermediate_size": 42, "hidden_size": 40}),
     "llama-linear": ("llama", ROPED | {"rope_scaling": {"type": "linear", "factor": 4.0}}),
@@ -181,7 +182,10 @@ DRAWN: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "olmo": ("olmo", ROPED | {"clip_qkv": 0.5}),
     "olmo2": ("olmo2", ROPED),
-    "olmoe": ("olmoe", ROPED | {"num_experts": 8, "num_experts_per_tok": 2}),
+    "olmoe": (
+        "olmoe",
+        ROPED | {"num_key_value_heads": 4, "num_experts": 8, "num_experts_per_tok": 2},
+    ),
     "phi": (
         "phi",
         LAYER_NORMS | {"hidden_act": "gelu_new", "partial_rotary_factor": 0.5},

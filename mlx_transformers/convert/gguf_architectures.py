@@ -58,6 +58,7 @@ from .gguf_layers import (
     four_times,
     score_cap,
     score_divisor,
+    shared_keys,
 )
 from .gguf_positions import PART, MptBiases, Rotary
 from .gguf_scans import SCANS
@@ -300,6 +301,7 @@ ARCHITECTURES = {
         expert_weights,
         keys=KEYS | EXPERTS | {"expert_count": "num_experts"},
         fixed={"attention_bias": False, "clip_qkv": None, "norm_topk_prob": False},
+        lacks=shared_keys,
     ),
     "qwen2moe": Architecture(
         {"qwen2_moe": QWEN2_MOE},

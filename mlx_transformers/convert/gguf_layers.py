@@ -30,6 +30,15 @@ def score_cap(config: HfConfig) -> str:
     return "llama.cpp bounds the scores of a gemma2, and this one has no attn_logit_softcapping."
 
 
+def shared_keys(config: HfConfig) -> str:
+    """Return what is lacking where heads of an OLMoE share keys, whose norm llama.cpp takes to be
+    as wide as the model."""
+    heads, groups = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if groups in (None, heads):
+        return ""
+    return f"llama.cpp has a key for each head in an olmoe, and this one has {groups} for {heads}."
+
+
 def all_whole_but_large(config: HfConfig) -> str:
     """Return what is lacking where an EXAONE 4 has the layers of 32B, and no window."""
     if config.get("num_hidden_layers") != LARGE_EXAONE:

@@ -43,7 +43,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "granite": {},
     "olmo2": {"attention_bias": False},
-    "olmoe": {"attention_bias": False},
+    "olmoe": {"attention_bias": False, "num_key_value_heads": 4},
     "qwen2_moe": {"norm_topk_prob": False},
     "qwen3_moe": {"attention_bias": False, "mlp_only_layers": []},
     "cohere": {"use_qk_norm": False},

@@ -93,6 +93,12 @@ def test_queries_of_full_rank_are_a_rank_of_zero() -> None:
         check("deepseek_v2", n_shared_experts=None)
 
 
+def test_an_olmoe_has_a_key_for_each_head_there() -> None:
+    check("olmoe", attention_bias=False, num_key_value_heads=4)
+    with pytest.raises(ConvertError, match="this one has 2 for 4"):
+        check("olmoe", attention_bias=False)
+
+
 def test_an_exaone_of_64_layers_has_a_window_there() -> None:
     check("exaone4", num_hidden_layers=63)
     with pytest.raises(ConvertError, match="of 64 layers a window"):
