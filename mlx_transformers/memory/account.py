@@ -24,75 +24,99 @@ from .job import Job, Part
 
 
 @dataclass(frozen=True)
-class Queue:
-    """Memory that is alive because the device's queue allocates outputs ahead of their turn.
+class LossQueue:
+    """Memory alive during the loss.
 
     Attributes:
         chunk, chunks: arrays `[chunk, V]` alive for one chunk of the loss, and at most for all.
-        head: arrays `[V, D]` alive during the loss.
-        head_backward: arrays `[V, D]` alive during the backward of the blocks.
-        rows: arrays `[N, D]` alive during the loss, N the predicted tokens.
-        soft: arrays `[N, V]` alive during a loss against a teacher's logits, whose backward does
-            not go chunk by chunk.
-        related, comparing: arrays `[B, H, T, T]` alive for each compared relation of attention
-            (MiniLM), beside the logits and in all, while the losses are computed.
-        sublayer: working memory of a block's backward, relative to the mean saved bytes of its
-            sublayers (mixer, cross attention, ffn): the more operations a block has, the less of
-            it is in the queue at once.
-        states: working memory of a backward that recomputes the states of a scan, relative to the
-            bytes of those states; the larger of it and `sublayer`'s counts.
-        again: working memory of a recomputed block's backward, relative to the bytes its forward
-            saves. Above 1, because its forward runs again while the next block's is queued.
-        layer: working memory of a recurrent layer's backward, relative to its saved bytes.
-        looped: the same for attention inside a recurrent loop, which runs step by step.
-        shared: memory of a block that shares its weights with one below, relative to its saved
-            bytes: the gradient of the weights is computed once all of its layers are done.
-        leaves: parameters whose new values are computed before old ones are freed.
-        walked: with several streams, further memory of the backward, relative to all saved bytes:
-            gradients of weights are computed last, so their inputs stay alive.
-        apart: gradients of each further stream, relative to all gradients; they are summed as they
-            are computed.
+        head: arrays `[V, D]`.
+        rows: arrays `[N, D]`, N the predicted tokens.
+        soft: arrays `[N, V]` of a loss against a teacher's logits, whose backward does not go chunk
+            by chunk.
+        related, comparing: arrays `[B, H, T, T]` for each compared relation of attention (MiniLM),
+            beside the logits and in all.
     """
 
     chunk: float
     chunks: float
     head: float
-    head_backward: float
     rows: float
     soft: float
     related: float
     comparing: float
+
+
+@dataclass(frozen=True)
+class BackwardQueue:
+    """Working memory of the backward of one layer, and what stays alive beside it.
+
+    Attributes:
+        head: arrays `[V, D]` alive during the backward of the blocks.
+        sublayer: of a block, relative to the mean saved bytes of its sublayers (mixer, cross
+            attention, ffn): the more operations a block has, the less of it is queued at once.
+        states: of a backward that recomputes the states of a scan, relative to the bytes of those
+            states; the larger of it and `sublayer`'s counts.
+        again: of a recomputed block, relative to the bytes its forward saves. Above 1, because its
+            forward runs again while the next block's is queued.
+        layer: of a recurrent layer, relative to its saved bytes.
+        looped: the same for attention inside a recurrent loop, which runs step by step.
+        shared: of a block that shares its weights with one below, relative to its saved bytes: the
+            gradient of the weights is computed once all of its layers are done.
+    """
+
+    head: float
     sublayer: float
     states: float
     again: float
     layer: float
     looped: float
     shared: float
+
+
+@dataclass(frozen=True)
+class StreamQueue:
+    """Further memory of each CPU stream beyond the first.
+
+    Attributes:
+        saved: of the backward, relative to all saved bytes: gradients of weights are computed last,
+            so their inputs stay alive.
+        gradients: of gradients, relative to all of them; they are summed as they are computed.
+    """
+
+    saved: float
+    gradients: float
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Memory that is alive because the device's queue allocates outputs ahead of their turn.
+
+    Attributes:
+        loss, backward, streams: what each phase holds.
+        leaves: parameters whose new values the update computes before old ones are freed.
+    """
+
+    loss: LossQueue
+    backward: BackwardQueue
+    streams: StreamQueue
     leaves: int
-    walked: float
-    apart: float
 
 
 CPU_QUEUE = Queue(
-    chunk=3.1,
-    chunks=6.8,
-    head=4.0,
-    head_backward=6.9,
-    rows=7.7,
-    soft=3.4,
-    related=2.0,
-    comparing=10.0,
-    sublayer=6.2,
-    states=5.2,
-    again=4.5,
-    layer=1.9,
-    looped=0.9,
-    shared=1.6,
+    # soft: mlxt train distilbert_tiny; related, comparing: mlxt train minilm_tiny --steps 60
+    loss=LossQueue(
+        chunk=3.1, chunks=6.8, head=4.0, rows=7.7, soft=3.4, related=2.0, comparing=10.0
+    ),
+    # looped: mlxt train bahdanau_tiny --steps 5
+    backward=BackwardQueue(
+        head=6.9, sublayer=6.2, states=5.2, again=4.5, layer=1.9, looped=0.9, shared=1.6
+    ),
+    # MLXT_CPU_STREAMS=2 python tools/bench_plan.py
+    streams=StreamQueue(saved=0.27, gradients=0.4),
     leaves=34,
-    walked=0.27,
-    apart=0.4,
 )
-"""MLX 0.32.4 on Linux, about 50 operations ahead. Fitted to the settings of tools/bench_plan.py."""
+"""MLX 0.32.4 on Linux, about 50 operations ahead. Fitted to the peaks of `python
+tools/bench_plan.py`, or of the command above a line."""
 
 GPU_QUEUE = CPU_QUEUE
 """Not yet calibrated on Metal: measured peaks of runs correct the plan (memory/record.py)."""
@@ -147,9 +171,9 @@ def account(job: Job, queue: Queue | None = None) -> Account:
     edges = _edges(job, layers[-1].input_bytes if layers else 0.0)
     held = _held(job)
     always = sum(held.values()) + edges
-    last_working = _working(layers[-1], queue) if layers else 0.0
+    last_working = _working(layers[-1], queue.backward) if layers else 0.0
     further_heads = (job.parts - 1) * _embedding(job)
-    phases = {"loss": always + sum(saved) + _loss(job, queue, last_working) + further_heads}
+    phases = {"loss": always + sum(saved) + _loss(job, queue.loss, last_working) + further_heads}
     for i, size in _backward(job, queue, layers, saved).items():
         phases[f"backward of block {i}"] = always + size
     phases["update"] = sum(held.values()) + _update(job, queue)
@@ -174,25 +198,26 @@ def _backward(job: Job, queue: Queue, layers: list[Part], saved: list[float]) ->
     """
     modules = [block for stack in job.model.stacks() for block in stack.layers()]
     alive: dict[int, float] = {}
-    gradients = queue.head_backward * _embedding(job)
+    working, streams = queue.backward, queue.streams
+    gradients = working.head * _embedding(job)
     if job.parts > 1:
         trainable = _nbytes(job.model.trainable_parameters())
-        gradients += (job.parts - 1) * queue.apart * trainable + queue.walked * sum(saved)
+        gradients += (job.parts - 1) * streams.gradients * trainable + streams.saved * sum(saved)
     for i in reversed(range(len(layers))):
         layer = layers[i]
-        block = layer.saved_bytes + _working(layer, queue)
+        block = layer.saved_bytes + _working(layer, working)
         if layer.reversible or i in job.recomputed:
-            again = queue.again * layer.saved_bytes
-            block = saved[i] + max(again, layer.saved_bytes + _scanned(layer, queue))
+            again = working.again * layer.saved_bytes
+            block = saved[i] + max(again, layer.saved_bytes + _scanned(layer, working))
         alive[i] = sum(saved[:i]) + gradients + block
         if job.page_bytes is None:
             gradients += _nbytes(modules[i].trainable_parameters())
         if sum(modules[i] is other for other in modules) > 1:
-            gradients += queue.shared * layer.saved_bytes
+            gradients += working.shared * layer.saved_bytes
     return alive
 
 
-def _working(layer: Part, queue: Queue) -> float:
+def _working(layer: Part, queue: BackwardQueue) -> float:
     """Working memory of a layer's backward, beside all saved activations."""
     if isinstance(layer.config, RecurrentLayer) and layer.config.align_in_loop:
         cells = layer.config.cell_bytes(layer.at) * layer.at.tokens
@@ -204,7 +229,7 @@ def _working(layer: Part, queue: Queue) -> float:
     return max(queue.sublayer * layer.saved_bytes / turns, _scanned(layer, queue))
 
 
-def _scanned(layer: Part, queue: Queue) -> float:
+def _scanned(layer: Part, queue: BackwardQueue) -> float:
     """Working memory of a block's backward that recomputes the states of a scan."""
     if not isinstance(layer.config, Block):
         return 0.0
@@ -247,7 +272,7 @@ def _embedding(job: Job) -> float:
     return float(job.vocab_size * job.dim * FLOAT32_BYTES)
 
 
-def _loss(job: Job, queue: Queue, working: float) -> float:
+def _loss(job: Job, queue: LossQueue, working: float) -> float:
     """Bytes of the logits alive at once, of their gradients, and of the head's.
 
     A loss of few chunks doesn't fill the queue, which then already holds part of the last block's

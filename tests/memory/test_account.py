@@ -209,7 +209,7 @@ def test_each_further_stream_has_gradients_of_its_own() -> None:
     """And rows that don't divide into as many parts have one stream."""
     job, last = replace(job_of(), batch_size=8), "backward of block 0"
     one, two, three, four = (account(replace(job, streams=n)) for n in (1, 2, 3, 4))
-    grads = CPU_QUEUE.apart * one.held["weights"]
+    grads = CPU_QUEUE.streams.gradients * one.held["weights"]
     assert two.phases[last] - one.phases[last] > grads
     assert four.phases[last] - two.phases[last] == pytest.approx(2 * grads)
     assert three.phases == one.phases
@@ -252,7 +252,9 @@ def test_a_backward_that_computes_states_again_needs_room_for_them(recompute: st
     )
     last = "backward of block 1"
     states = 4 * 256 * 2 * 128 * 32 * 4  # rows, tokens, twice the width, states, bytes
-    assert many.phases[last] - few.phases[last] == pytest.approx(CPU_QUEUE.states * states, rel=0.1)
+    assert many.phases[last] - few.phases[last] == pytest.approx(
+        CPU_QUEUE.backward.states * states, rel=0.1
+    )
 
 
 def test_states_of_a_mixer_inside_another_are_those_of_the_block() -> None:
@@ -276,7 +278,7 @@ def test_relations_of_attention_count_their_scores() -> None:
     apart = "objective.relations={of=['values'], heads=2}"
     assert shipped("encoders/minilm_tiny", sets[0], apart).relation_bytes == one.relation_bytes / 2
     phases = account(one).phases, account(replace(one, relation_bytes=0.0)).phases
-    added = CPU_QUEUE.related * one.relation_bytes
+    added = CPU_QUEUE.loss.related * one.relation_bytes
     assert phases[0]["loss"] - phases[1]["loss"] == pytest.approx(added)
     both = shipped("encoders/minilm_tiny", sets[0], "objective.relations={heads=2}")
     assert both.relation_bytes == one.relation_bytes * 3 / 2  # attention has its own heads
