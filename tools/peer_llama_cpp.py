@@ -8,7 +8,8 @@
 Runs where mlxt and llama-cpp-python are installed. A file is compared with the run that it was
 written of. A recipe is trained for a few steps and exported, `drawn/FAMILY` is a small model with
 drawn weights (llama_cpp_models.py; `drawn` is all of them). `--requantize` lets llama.cpp's own
-quantizer write the file anew, and imports what it wrote.
+quantizer write the file anew and decode it again: the import of the former has to have the tensors
+of the latter, bit for bit, and is compared with it.
 
 Printed for each: whether the tokens of the texts are equal, the largest difference of the log
 probabilities (nats) over the first tokens of the texts, and whether greedy tokens are equal.
@@ -40,6 +41,7 @@ from llama_cpp_models import DRAWN, draw
 
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.cli.entry import main as cli
+from mlx_transformers.convert.gguf_file import read_file
 from mlx_transformers.core.errors import MlxtError
 from mlx_transformers.verbs.export_run import export_run
 from mlx_transformers.verbs.import_run import import_run
@@ -49,7 +51,7 @@ TEXTS = (
     "  two spaces, a\ttab\n\n\nand  three lines   ",
     "It's 1234567 o'clock; they'll say I'VE 3.14 — naïve café, Straße №42",
     "def f(x):\n    return {'a': [1, 2], \"b\": x ** 2}  # done!\r\n",
-    "日本語 текст עברית العربية 한국어 🙂👩‍👩‍👧 e\u0301 \u2581 \u00a0 \ufeff",
+    "日本語 текст עברית العربية 한국어 🙂👩‍👩‍👧 e\u0301 \u00a0 \ufeff",
     "<s></s><|endoftext|> <unk> [MASK] <0x41>",
     "\n",
     " x",
@@ -62,7 +64,16 @@ FATAL = re.compile("[Ee]rror|ASSERT|what\\(\\)")
 """Lines of a log that say why a process ended."""
 F32 = 0
 """ggml's number of the type float32."""
-FTYPES = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q4_K_S": 14, "Q4_K_M": 15}
+FTYPES = {
+    "F32": 0,
+    "Q4_0": 2,
+    "Q4_1": 3,
+    "Q8_0": 7,
+    "Q5_0": 8,
+    "Q5_1": 9,
+    "Q4_K_S": 14,
+    "Q4_K_M": 15,
+}
 FTYPES |= {"Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18, "F16": 1, "BF16": 32, "Q2_K": 10, "Q3_K_M": 12}
 """llama.cpp's numbers of file types (`llama.h`, `enum llama_ftype`)."""
 
@@ -286,16 +297,28 @@ def imported(path: Path, out: Path) -> Path:
 
 
 def requantized(path: Path, kind: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Let llama.cpp quantize a file, import what it wrote, and return what `compared` says."""
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.nthread, params.allow_requantize = FTYPES[kind], 1, True
-    params.pure = options.pure
-    written = options.out / f"{path.name.removesuffix('.gguf')}.{kind}.gguf"
-    files = (str(each).encode() for each in (path, written))
-    if status := llama_cpp.llama_model_quantize(*files, ctypes.byref(params)):
-        raise RuntimeError(f"llama_model_quantize gives {status}")
+    """Let llama.cpp quantize a file and decode what it wrote, import the former, and return what
+    `compared` says of it and the latter.
+
+    llama.cpp multiplies quantized matrices with activations of 8 bits. The decoded file shows
+    whether the numbers are the same.
+    """
+    written, decoded = (
+        options.out / f"{path.name.removesuffix('.gguf')}.{name}.gguf"
+        for name in (kind, f"{kind}.decoded")
+    )
+    for source, target, how in ((path, written, kind), (written, decoded, "F32")):
+        params = llama_cpp.llama_model_quantize_default_params()
+        params.ftype, params.nthread, params.allow_requantize = FTYPES[how], 1, True
+        files = (str(each).encode() for each in (source, target))
+        if status := llama_cpp.llama_model_quantize(*files, ctypes.byref(params)):
+            raise RuntimeError(f"llama_model_quantize gives {status}")
+    (_, ours, _), (_, theirs, _) = read_file(written), read_file(decoded)
+    for name, array in ours.items():
+        if not mx.array_equal(array.astype(mx.float32), theirs[name].astype(mx.float32)):
+            raise RuntimeError(f"{name} is decoded otherwise")
     run = imported(written, options.out)
-    return compared(written, run, options.text or TEXTS, options.half)
+    return compared(decoded, run, options.text or TEXTS, options.half)
 
 
 def main() -> None:
@@ -313,7 +336,6 @@ def main() -> None:
     parser.add_argument("--quantize")
     parser.add_argument("--requantize")
     parser.add_argument("--half", action="store_true")
-    parser.add_argument("--pure", action="store_true")
     options = parser.parse_args()
     options.set = [part for each in options.set for part in ("--set", each)]
     if options.run:

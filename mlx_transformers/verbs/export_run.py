@@ -148,9 +148,7 @@ def export_run(
     elif to == "gguf":
         check_mixers(recipe.model.model_dump())
         exported = exportable(run, root, "float32" if quantize else dtype, context)
-        if told := unlike(exported.tokenizer):
-            say(told)
-        write = partial(write_llama_cpp, exported, quantize=quantize, gelu_tanh=gelu_tanh)
+        write = partial(write_llama_cpp, exported, quantize=quantize, gelu_tanh=gelu_tanh, say=say)
     else:
         write = partial(TARGETS[to], exportable(run, root, dtype, context))
     try:
@@ -307,11 +305,16 @@ def write_mlx_lm(run: Exportable, folder: Path) -> None:
 
 
 def write_llama_cpp(
-    run: Exportable, path: Path, quantize: str | None = None, gelu_tanh: bool = False
+    run: Exportable,
+    path: Path,
+    quantize: str | None = None,
+    gelu_tanh: bool = False,
+    say: Say = lambda text: None,
 ) -> None:
     """Write a file that llama.cpp opens, its matrices quantized on request.
 
-    The exact GELU becomes its tanh approximation with `gelu_tanh` alone.
+    The exact GELU becomes its tanh approximation with `gelu_tanh` alone. `say` is told where the
+    tokenizer is another one there.
 
     Raises:
         ConvertError: llama.cpp lacks something of this model.
@@ -331,6 +334,8 @@ def write_llama_cpp(
             "the same numbers exactly."
         )
     tokenizer = write_metadata(run.tokenizer, run.table["vocab_size"])
+    if told := unlike(run.tokenizer):
+        say(told)
     config = settled(run.config, write_config(run.family, run.table) or {})
     write_gguf(path, config, run.tensors(family), tokenizer, quantize)
 
