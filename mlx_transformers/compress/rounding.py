@@ -9,19 +9,12 @@ from ..core.errors import RecipeError
 from ..layers.linear import matrix
 from ..layers.packed import DTYPES, pack_layers, packable, set_parts
 from ..models.model import Model
-from ..ops.gptq import Grids, MlxGrids, MlxLevels, gptq
-from ..ops.hessian import DAMP, output_error
+from ..ops.gptq import MlxGrids, MlxLevels, gptq
 from ..ops.packed import Packing, pack, packed_codes
 from .capture import linear_layers, second_moments
 
-HESSIANS = 2 << 30
+HESSIANS = 1 << 30
 """Memory for second moments, in bytes; layers beyond it need another pass over the text."""
-DAMPS = (DAMP, 0.1, 1.0)
-"""Damping that GPTQ chooses from, layer by layer."""
-OUTPUTS = 64
-"""Outputs of a layer that the choice is made on."""
-ENOUGH = 32
-"""Tokens for each input of a layer from which the first of them is taken without a choice."""
 Say = Callable[[str], None]
 
 
@@ -45,9 +38,7 @@ def round_gptq(
     """Pack linear layers with GPTQ, and the others as `mx.quantize` rounds them.
 
     Layers are rounded in groups in running order; the inputs of a group come from the layers before
-    it, which are already rounded. Each layer's damping is the one of `DAMPS` whose rounding, fitted
-    to every other row, has the least error on the rows between: a layer that is fitted closely to
-    few tokens can be worse than a plainly rounded one on all others.
+    it, which are already rounded.
 
     Args:
         model: the model, which is changed.
@@ -65,12 +56,10 @@ def round_gptq(
             "--mode affine, or --method plain."
         )
     linear = [path for path in linear_layers(model) if path in choices]
-    halves = [[part for tokens in rows if (part := tokens[i::2]).size] for i in (0, 1)]
     for group in _groups(model, linear):
-        (first, n), (second, more) = (second_moments(model, group, half) for half in halves)
-        for path in [path for path in group if path in first]:
-            moments = [half.pop(path) for half in (first, second) if path in half]
-            _round_layer(model, path, choices[path], moments, n + more, dtype)
+        moments, tokens = second_moments(model, group, rows)
+        for path in [path for path in group if path in moments]:
+            _round_layer(model, path, choices[path], moments.pop(path), tokens, dtype)
         say(f"GPTQ: {path} and the {len(group) - 1} layers before it")
     remaining = {
         p: how for p, how in choices.items() if p in linear_layers(model) or p not in linear
@@ -79,14 +68,11 @@ def round_gptq(
 
 
 def _round_layer(
-    model: Model, path: str, how: Packing, halves: list[mx.array], tokens: int, dtype: str
+    model: Model, path: str, how: Packing, moment: mx.array, tokens: int, dtype: str
 ) -> None:
     weight = np.array(matrix(packable(model)[path]), np.float64)
-    moments, grids = np.array(halves, np.float64), MlxGrids(how, DTYPES[dtype])
-    damp = DAMP
-    if len(moments) == 2 and tokens < ENOUGH * weight.shape[1]:
-        damp = best_damp(weight, moments[0], moments[1], grids, how.group_size)
-    result = gptq(weight, moments.sum(axis=0), grids, group=how.group_size, damp=damp)
+    h = np.array(moment, np.float64) * (2 / tokens)
+    result = gptq(weight, h, MlxGrids(how, DTYPES[dtype]), group=how.group_size)
     levels = [level for level in result.levels if isinstance(level, MlxLevels)]
     scales = np.stack([level.scale for level in levels], axis=1).astype(np.float32)
     biases = np.stack([level.bias for level in levels], axis=1).astype(np.float32)
@@ -95,31 +81,11 @@ def _round_layer(
     set_parts(model, path, [packed, mx.array(scales), mx.array(biases)])
 
 
-def best_damp(
-    weight: np.ndarray, seen: np.ndarray, unseen: np.ndarray, grids: Grids, group: int
-) -> float:
-    """Return the damping of `DAMPS` whose rounding has the least error on other inputs.
-
-    Args:
-        weight: `[out, in]`.
-        seen: second moments of the inputs that rounding is fitted to, `[in, in]`.
-        unseen: those of the inputs that the error is measured on.
-        grids: chooses the levels of each group.
-        group: columns that share levels.
-    """
-    sample = weight[:: max(1, len(weight) // OUTPUTS)]
-    errors = [
-        output_error(sample, gptq(sample, seen, grids, group=group, damp=damp).values, unseen)
-        for damp in DAMPS
-    ]
-    return DAMPS[int(np.argmin(errors))]
-
-
 def _groups(model: Model, paths: Sequence[str]) -> Iterator[list[str]]:
     """Yield groups of layers whose second moments fit into memory together, in running order."""
     able, group, total = packable(model), list[str](), 0
     for path in sorted(paths, key=_place):
-        size = 2 * 4 * matrix(able[path]).shape[-1] ** 2  # of either half of the rows
+        size = 4 * matrix(able[path]).shape[-1] ** 2
         if group and total + size > HESSIANS:
             yield group
             group, total = [], 0

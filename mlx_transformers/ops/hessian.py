@@ -34,9 +34,3 @@ def inverse_factor(h: np.ndarray, damp: float = DAMP) -> np.ndarray:
     """
     damped = h + damp * np.mean(np.diag(h)) * np.eye(len(h))
     return np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(damped)).T)
-
-
-def output_error(weight: np.ndarray, changed: np.ndarray, h: np.ndarray) -> float:
-    """Return the sum of squared output errors per sample: `tr(Δ H Δᵀ) / 2`."""
-    delta = weight - changed
-    return float(((delta @ h) * delta).sum() / 2)

@@ -8,11 +8,12 @@ from reference_ops.rounding import (
     AffineGrids,
     AffineLevels,
     group_round,
+    output_error,
     scale_errors,
 )
 
 from mlx_transformers.ops import gptq, packed, pruning
-from mlx_transformers.ops.hessian import DAMP, hessian, output_error
+from mlx_transformers.ops.hessian import DAMP, hessian
 from mlx_transformers.ops.sparsegpt import sparsegpt
 from reference_adapt.numeric import Arrays, Options, Rule
 

@@ -81,3 +81,9 @@ def group_round(weight: mx.array, bits: int, group: int | None = None) -> mx.arr
     zero = mx.clip(-mx.round(least / scale), 0, high)
     codes = mx.clip(mx.round(w / scale) + zero, 0, high)
     return ((codes - zero) * scale).reshape(weight.shape)
+
+
+def output_error(weight: np.ndarray, changed: np.ndarray, h: np.ndarray) -> float:
+    """Return the sum of squared output errors per sample: `tr(Δ H Δᵀ) / 2`."""
+    delta = weight - changed
+    return float(((delta @ h) * delta).sum() / 2)
