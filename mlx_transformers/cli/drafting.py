@@ -1,39 +1,20 @@
 """Options of `mlxt generate` for drafts of speculative decoding."""
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import RunError
+from .generate_run import Opened
 
 if TYPE_CHECKING:
     from ..data.tokenizers.tokenizer import Tokenizer
-    from ..decode.drafts import Draft, ModelDraft
+    from ..decode.drafts import ModelDraft
 
 
-class Drafting(TypedDict):
-    """Arguments of `stream` for speculative decoding."""
-
-    draft: "Draft"
-    draft_tokens: int
-
-
-OWN = ("lookup", "mtp", "early_exit")
-"""Values of --draft that are no runs."""
-
-
-def check_draft(draft: str | None) -> None:
-    """Look for the run that --draft names, if it names one.
-
-    Raises:
-        RunError: there is no such run.
-    """
-    from ..runs.folder import find_checkpoint
-
-    if draft is not None and draft not in OWN:
-        find_checkpoint(draft)
-
-
-def drafting(draft: str, n: int | None, n_layers: int | None, tokenizer: "Tokenizer") -> Drafting:
-    """Return the arguments of `stream` for --draft, --draft-tokens and --draft-layers.
+def drafting(
+    draft: str | None, n: int | None, n_layers: int | None, opened: Opened
+) -> dict[str, Any]:
+    """Return the arguments of `stream` for --draft, --draft-tokens and --draft-layers; none without
+    a draft.
 
     Raises:
         RunError: the draft is a run that can't be read or has another tokenizer, or has no layers
@@ -42,6 +23,8 @@ def drafting(draft: str, n: int | None, n_layers: int | None, tokenizer: "Tokeni
     from ..decode.drafts import EarlyExitDraft, MtpDraft, PromptLookup
     from ..decode.speculative import LENGTH
 
+    if draft is None:
+        return {}
     if n_layers is not None and draft != "early_exit":
         raise RunError("--draft-layers goes with --draft early_exit.")
     tokens = n or LENGTH
@@ -51,7 +34,7 @@ def drafting(draft: str, n: int | None, n_layers: int | None, tokenizer: "Tokeni
         return {"draft": MtpDraft(), "draft_tokens": tokens}
     if draft == "early_exit":
         return {"draft": EarlyExitDraft(n_layers), "draft_tokens": tokens}
-    return {"draft": _draft_run(draft, tokenizer), "draft_tokens": tokens}
+    return {"draft": _draft_run(draft, opened.tokenizer), "draft_tokens": tokens}
 
 
 def _draft_run(run: str, tokenizer: "Tokenizer") -> "ModelDraft":

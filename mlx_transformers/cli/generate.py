@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from . import generate_modes as modes
-from .drafting import check_draft, drafting
+from .drafting import drafting
 from .generate_alignment import check_new, check_source, plotted
 from .generate_image import as_read, default_prompt, draw
 from .generate_options import (
@@ -42,14 +42,16 @@ from .generate_options import (
     Window,
     WithTools,
 )
-from .generate_run import Opened, one_run, open_run, read_prompts
-from .generate_text import print_batch, print_search, stream_text, waiting
+from .generate_run import Opened, Texts, one_run, open_run, read_prompts
+from .generate_text import print_search, print_texts, waiting
 from .generate_tools import generate_with_tools
 from .options import Run
 
 if TYPE_CHECKING:
+    from ..decode.beam import Beams
     from ..decode.exits import Exits
     from ..decode.packed_cache import CachePacking
+    from ..decode.sample import Sampling
     from ..ops.exits import Measure
 
 
@@ -91,61 +93,73 @@ def generate(
 
     A single text is streamed, and its speed printed to standard error; Ctrl-C ends it early.
     """
-    from ..decode.beam import Beams
-    from ..decode.sample import Sampling
-
     chosen = modes.mode_of_options(ctx)
-    sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
-    search = Beams(1 if beams is None else beams, alpha=length_penalty)
-    exits, packing = _exits(exit_threshold, exit_measure), _packing(kv_bits, kv_group_size)
-    run = one_run(run, named)
-    check_draft(draft)
+    sampling = _sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
+    search, exits = _beams(beams, length_penalty), _exits(exit_threshold, exit_measure)
+    packing, run = _packing(kv_bits, kv_group_size), one_run(run, named, draft)
     texts = read_prompts(prompt or default_prompt(image, prompts), prompts)
     if chosen is modes.TOOLS:
-        turn = (max_tokens, sampling, seed, tuple(stop or ()))
-        generate_with_tools(run, texts, turn, samples, set or [], as_json)
+        generate_with_tools(run, texts, (max_tokens, sampling, seed, stop), samples, set, as_json)
         return
+    opened = _opened(run, alignment)
+    mode = modes.mode_of_model(ctx, chosen, opened, texts)
+    if mode is modes.DRAWING:
+        draw(opened.artist, texts, image, samples, sampling, seed, batch_size)
+        return
+    texts_read, options, pixels = as_read(opened, texts, image, bos, special_tokens)
+    options["max_tokens"] = max_tokens
+    if mode in modes.SEARCHES:
+        _search(opened, texts_read, options | {"beams": search}, alignment, as_json)
+        return
+    options |= {"sampling": sampling, "seed": seed, "stop": stop or (), "packing": packing}
+    alone = drafting(draft, draft_tokens, draft_layers, opened) | {"exits": exits, "given": pixels}
+    print_texts(opened, texts_read, options, alone, (samples, batch_size), as_json)
+
+
+def _opened(run: str | None, alignment: Path | None) -> Opened:
+    """Open the run, and refuse a picture of an alignment that can't be made.
+
+    Raises:
+        RunError: its model writes no text, or has no source, or the file can't be written.
+    """
     if alignment is not None:
         check_new(alignment, "--alignment", (".svg", ".png"))
     with waiting("Loading the run ..."):
         opened = open_run(run)
     check_source(alignment, opened.reads_source)
-    mode = modes.mode_of_model(ctx, chosen, opened, texts)
-    if mode is modes.DRAWING:
-        assert opened.artist is not None, "the model draws"
-        assert image is not None, "the mode's option was given"
-        draw(opened.artist, texts, image, samples, sampling, seed, batch_size)
-        return
-    read, pixels = as_read(opened, texts, image)
-    options: dict[str, Any] = {"max_tokens": max_tokens}
-    if opened.artist is None and not opened.reads_source:
-        options |= {"bos": bos, "special_tokens": special_tokens}
-    if mode in (modes.BEAMS, modes.ALIGNMENT, modes.SOURCE):
-        _search(opened, texts, read, options | {"beams": search}, as_json, alignment)
-        return
-    options |= {"sampling": sampling, "seed": seed, "stop": stop or (), "packing": packing}
-    if draft is not None:
-        options |= drafting(draft, draft_tokens, draft_layers, opened.tokenizer)
-    if mode.single or (len(texts) * samples == 1 and not as_json):
-        stream_text(opened, read[0], options | {"exits": exits, "given": pixels})
-    else:
-        options |= {"samples": samples, "rows": batch_size}
-        print_batch(opened, texts, read, options, as_json)
+    return opened
 
 
 def _search(
-    opened: Opened,
-    texts: list[str],
-    prompts: list[Any],
-    options: dict[str, Any],
-    as_json: bool,
-    alignment: Path | None,
+    opened: Opened, texts: Texts, options: dict[str, Any], alignment: Path | None, as_json: bool
 ) -> None:
     """Print the most probable text of each prompt, and plot the alignment of a single one."""
     from ..verbs.search import search
 
     find = search if alignment is None else partial(plotted, alignment)
-    print_search(opened, texts, prompts, options, as_json, find)
+    print_search(opened, texts, options, as_json, find)
+
+
+def _sampling(*options: Any) -> "Sampling":
+    """Return the options of sampling, from the fields in their order.
+
+    Raises:
+        RunError: one is out of range.
+    """
+    from ..decode.sample import Sampling
+
+    return Sampling(*options)
+
+
+def _beams(n: int | None, length_penalty: float) -> "Beams":
+    """Return the beams of a search; without a number one.
+
+    Raises:
+        RunError: there is none, or the penalty is out of range.
+    """
+    from ..decode.beam import Beams
+
+    return Beams(1 if n is None else n, alpha=length_penalty)
 
 
 def _exits(threshold: float | None, measure: str) -> "Exits | None":

@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ..core.errors import RunError
 from .generate_alignment import check_new
+from .generate_run import Opened, Texts
 
 if TYPE_CHECKING:
-    from ..decode.generate import Prompt
     from ..decode.sample import Sampling
     from ..models.model import Arrays
     from ..verbs.drawing import Artist
-    from .generate_run import Opened
 
 
 def default_prompt(image: Path | None, prompts: Path | None) -> list[str]:
@@ -25,9 +24,9 @@ def default_prompt(image: Path | None, prompts: Path | None) -> list[str]:
 
 
 def as_read(
-    opened: "Opened", texts: Sequence[str], image: Path | None
-) -> "tuple[list[Prompt], Arrays | None]":
-    """Return the prompts as the model reads them, and the pixels that they refer to.
+    opened: Opened, texts: Sequence[str], image: Path | None, bos: bool, special_tokens: bool
+) -> "tuple[Texts, dict[str, Any], Arrays | None]":
+    """Return the prompts, the options that say how they are read, and the pixels beside them.
 
     Raises:
         RunError: as `with_picture`, or `Artist.prompt`.
@@ -35,15 +34,16 @@ def as_read(
     from ..verbs.picture_prompt import with_picture
 
     if opened.artist is not None:
-        return [opened.artist.prompt(text, image) for text in texts], None
-    read = [with_picture(opened.model, opened.tokenizer, text, image) for text in texts]
-    return [prompt for prompt, _ in read], read[0][1]
+        return Texts(texts, [opened.artist.prompt(text, image) for text in texts]), {}, None
+    pairs = [with_picture(opened.model, opened.tokenizer, text, image) for text in texts]
+    reading = {} if opened.reads_source else {"bos": bos, "special_tokens": special_tokens}
+    return Texts(texts, [prompt for prompt, _ in pairs]), reading, pairs[0][1]
 
 
 def draw(
-    artist: "Artist",
+    artist: "Artist | None",
     texts: Sequence[str],
-    image: Path,
+    image: Path | None,
     samples: int,
     sampling: "Sampling",
     seed: int,
@@ -66,6 +66,8 @@ def draw(
     from ..data.pictures.read import write_picture
     from ..verbs.drawing import sheet
 
+    assert artist is not None, "the model draws"
+    assert image is not None, "the mode's option was given"
     if image.exists():
         raise RunError(
             f"{image} exists already. To draw, give --image the name of a new file; to have it "

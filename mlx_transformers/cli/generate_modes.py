@@ -79,6 +79,8 @@ LAID_OUT = Mode(
 )
 CONTINUATION = Mode("a text that is drawn token by token", (*TEXT, *READING, *CACHE, *MANY))
 
+SEARCHES = (BEAMS, ALIGNMENT, SOURCE)
+
 BY_OPTION = {
     "tools": TOOLS,
     "alignment": ALIGNMENT,

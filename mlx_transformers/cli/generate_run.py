@@ -10,8 +10,21 @@ from ..core.errors import RunError, reason
 
 if TYPE_CHECKING:
     from ..data.tokenizers.tokenizer import Tokenizer
+    from ..decode.generate import Prompt
     from ..models.model import Decodable
     from ..verbs.drawing import Artist
+
+
+OWN_DRAFTS = ("lookup", "mtp", "early_exit")
+"""Values of --draft that are no runs."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Prompts, as the user gave them and as the model reads them."""
+
+    given: "Sequence[str]"
+    read: "Sequence[Prompt]"
 
 
 @dataclass(frozen=True)
@@ -38,14 +51,17 @@ class Opened:
         return self.artist is not None and not any(PLACEHOLDER in text for text in texts)
 
 
-def one_run(run: str | None, named: str | None) -> str | None:
-    """Return the run that the argument or --run names, after a look for it; None: the newest.
+def one_run(run: str | None, named: str | None, draft: str | None) -> str | None:
+    """Return the run that the argument or --run names, after a look for it, and for the one that
+    --draft names; None: the newest.
 
     Raises:
         RunError: both name one, or there is no such run.
     """
     from ..runs.folder import find_checkpoint
 
+    if draft is not None and draft not in OWN_DRAFTS:
+        find_checkpoint(draft)
     if run is not None and named is not None:
         raise RunError(f"The run is named twice, {run} and --run {named}: name it once.")
     find_checkpoint(run if named is None else named)

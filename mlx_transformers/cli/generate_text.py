@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,38 @@ import typer
 
 from ..core.terminal import is_terminal
 from .failures import INTERRUPTED
-from .generate_run import Opened
+from .generate_run import Opened, Texts
 
 if TYPE_CHECKING:
     from ..decode.generate import Prompt, Stream
 
 
-def stream_text(opened: Opened, prompt: "Prompt", options: dict[str, Any]) -> None:
-    """Stream one text, then print its speed; `options` are those of `decode.generate.stream`."""
+def print_texts(
+    opened: Opened,
+    texts: Texts,
+    options: dict[str, Any],
+    alone: dict[str, Any],
+    many: tuple[int, int],
+    as_json: bool,
+) -> None:
+    """Print the continuations of prompts; a single one is streamed, unless JSON is asked for.
+
+    Args:
+        opened: the run.
+        texts: the prompts.
+        options: those that `decode.generate.stream` and `generate_batch` share.
+        alone: further options of `stream`.
+        many: texts for each prompt, and those that are generated at once.
+        as_json: whether to print a line of JSON for each text.
+    """
+    if len(texts.given) * many[0] == 1 and not as_json:
+        _stream(opened, texts.read[0], options | alone)
+    else:
+        _batch(opened, texts, options | {"samples": many[0], "rows": many[1]}, as_json)
+
+
+def _stream(opened: Opened, prompt: "Prompt", options: dict[str, Any]) -> None:
+    """Stream one text, then print its speed."""
     from ..decode.generate import stream
 
     pieces = stream(opened.model, opened.tokenizer, prompt, **options)
@@ -28,33 +52,19 @@ def stream_text(opened: Opened, prompt: "Prompt", options: dict[str, Any]) -> No
         raise typer.Exit(INTERRUPTED)
 
 
-def print_batch(
-    opened: Opened,
-    texts: Sequence[str],
-    prompts: "Sequence[Prompt]",
-    options: dict[str, Any],
-    as_json: bool,
-) -> None:
-    """Print all texts of all prompts, each under a line with its number.
-
-    Args:
-        opened: the run.
-        texts: the prompts as the user gave them.
-        prompts: the prompts as the model reads them.
-        options: those of `decode.generate.generate_batch`.
-        as_json: whether to print a line of JSON for each text.
-    """
+def _batch(opened: Opened, texts: Texts, options: dict[str, Any], as_json: bool) -> None:
+    """Print all texts of all prompts, each under a line with its number."""
     from ..decode.generate import generate_batch
 
     with waiting("Compiling and reading the prompts ...") as show:
         written = generate_batch(
             opened.model,
             opened.tokenizer,
-            prompts,
+            texts.read,
             progress=lambda done, total: show(f"{done:,} of {total:,} texts ..."),
             **options,
         )
-    for p, (prompt, group) in enumerate(zip(texts, written, strict=True), 1):
+    for p, (prompt, group) in enumerate(zip(texts.given, written, strict=True), 1):
         for s, sampled in enumerate(group, 1):
             if as_json:
                 fields = {"tokens": sampled.tokens, "end_reason": sampled.end_reason}
@@ -66,8 +76,7 @@ def print_batch(
 
 def print_search(
     opened: Opened,
-    texts: Sequence[str],
-    prompts: "Sequence[Prompt]",
+    texts: Texts,
     options: dict[str, Any],
     as_json: bool,
     find: Callable[..., str],
@@ -76,20 +85,19 @@ def print_search(
 
     Args:
         opened: the run.
-        texts: the prompts as the user gave them.
-        prompts: the prompts as the model reads them.
+        texts: the prompts.
         options: those of `verbs.search.search`.
         as_json: whether to print a line of JSON for each text.
         find: `verbs.search.search`, or what also plots.
     """
     loaded = (opened.model, opened.tokenizer)
-    for p, (prompt, as_read) in enumerate(zip(texts, prompts, strict=True), 1):
+    for p, (prompt, as_read) in enumerate(zip(texts.given, texts.read, strict=True), 1):
         with waiting("Compiling and searching ..."):
             text = find(opened.run, as_read, loaded=loaded, **options)
         if as_json:
             _print_json(prompt=prompt, text=text)
         else:
-            print(f"--- prompt {p} ---\n{text}" if len(texts) > 1 else text)
+            print(f"--- prompt {p} ---\n{text}" if len(texts.given) > 1 else text)
 
 
 def _print_json(**fields: object) -> None:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def generate_with_tools(
     run: str | None,
     texts: list[str],
-    drawing: "tuple[int, Sampling, int, tuple[str, ...]]",
+    drawing: "tuple[int, Sampling, int, list[str] | None]",
     samples: int,
-    set: list[str],
+    set: list[str] | None,
     as_json: bool,
 ) -> None:
     """Print the answer to each text, a message of the user; calls of tools go to standard error.
@@ -37,13 +37,14 @@ def generate_with_tools(
     from ..chat.conversation import Conversation
     from ..verbs.chat import open_assistant
 
-    assistant, toolbox, name = open_assistant(run, set=set)
+    assistant, toolbox, name = open_assistant(run, set=set or [])
     if not toolbox:
         raise RunError(
             f"{name} has no tools, so --tools has no effect: add one with --set "
             "tools.calculator=true or --set tools.retrieval.folder=FOLDER, or leave it out."
         )
-    options = Request((), *drawing)
+    max_tokens, sampling, seed, stop = drawing
+    options = Request((), max_tokens, sampling, seed, tuple(stop or ()))
     single = len(texts) * samples == 1
     for p, text in enumerate(texts):
         for s in range(samples):

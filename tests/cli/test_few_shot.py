@@ -189,7 +189,7 @@ def calling(monkeypatch):
 
     monkeypatch.setattr(chat_verb, "open_assistant", opened)
     monkeypatch.setattr(tool_verb, "open_assistant", opened)
-    monkeypatch.setattr(generate_module, "one_run", lambda run, named: run)
+    monkeypatch.setattr(generate_module, "one_run", lambda run, named, draft: run)
 
 
 def test_tools_are_measured_without_them_and_with_them(calling, tmp_path):

@@ -38,7 +38,7 @@ class Interrupting(ByteTokenizer):
 def opens(monkeypatch: pytest.MonkeyPatch, model: Any, tokenizer: Any) -> None:
     """Make the verb open this model instead of a run."""
     opened = Opened(None, model, tokenizer, None, reads_source=False)
-    monkeypatch.setattr(module, "one_run", lambda run, named: run)
+    monkeypatch.setattr(module, "one_run", lambda run, named, draft: run)
     monkeypatch.setattr(module, "open_run", lambda run: opened)
 
 
