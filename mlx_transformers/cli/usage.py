@@ -11,6 +11,19 @@ METAVARS = {"int": "N", "float": "X", "str": "TEXT", "Path": "FILE", "bool": ""}
 """Values of options in a help text, where an option doesn't name its own; a switch has none."""
 
 
+PLAIN = {
+    r"Value error, ": "",
+    r"Input should be a valid integer\b.*": "give a whole number.",
+    r"Input should be a valid number\b.*": "give a number.",
+    r"Input should be greater than or equal to (.*)": r"give at least \1.",
+    r"Input should be less than or equal to (.*)": r"give at most \1.",
+    r"Got unexpected extra arguments?\(?s?\)? \((.*)\)": (
+        r"Nothing is expected after the arguments: \1. Put quotes around a text with spaces."
+    ),
+}
+"""Messages of typer's checks, and plainer words for them."""
+
+
 class Verbs(TyperGroup):
     """A group that names the nearest of its verbs, and the nearest option of the one that runs."""
 
@@ -39,7 +52,7 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
+            if isinstance(getattr(error, "message", None), str) and hasattr(error, "ctx"):
                 _explain(error)
             raise
 
@@ -60,11 +73,13 @@ def name_values(command: Any, ctx: Any) -> None:
 
 
 def _explain(error: Any) -> None:
-    """Name the nearest option in click's error about an unknown one, instead of several."""
-    error.possibilities = None
-    error.message = f"No such option: {error.option_name}."
-    if error.ctx is not None:
-        error.message += _hint(error.option_name, error.ctx.command.params)
+    """Reword an error of a command line: plain words, and the nearest option of an unknown one."""
+    for pattern, words in PLAIN.items():
+        error.message = re.sub(pattern, words, error.message)
+    if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
+        error.possibilities = None
+        hint = "" if error.ctx is None else _hint(error.option_name, error.ctx.command.params)
+        error.message = f"No such option: {error.option_name}.{hint}"
 
 
 def _hint(option: str, params: list[Any]) -> str:
@@ -75,6 +90,9 @@ def _hint(option: str, params: list[Any]) -> str:
     match = nearest(name, flag_of)
     if match is not None:
         return f" Did you mean {flag_of[match]}?"
+    argument_of = {param.name: param for param in params if param.param_type_name == "argument"}
+    if (argument := nearest(name, argument_of)) is not None:
+        return f" Give {argument_of[argument].metavar} without an option, as the argument."
     reads_recipe = any("RECIPE" in str(param.metavar) for param in params)
     paths = _keys(name) if "set" in flag_of and reads_recipe else []
     return f" Did you mean --set {paths[0]}=VALUE?" if paths else ""

@@ -1,6 +1,7 @@
 """Every error a user can cause, and the hint that names what they probably meant."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 from .names import nearest
 
@@ -42,9 +43,17 @@ def reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
+LISTED = 60
+"""Most names that an error lists; of more it lists the `NEAR` nearest."""
+NEAR = 6
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """One sentence for a name that isn't known: the nearest one first, then all of them."""
     known = sorted(known)
     match = nearest(name, known)
     hint = f" Did you mean '{match}'?" if match else ""
+    if len(known) > LISTED:
+        near = ", ".join(get_close_matches(name, known, NEAR, cutoff=0.0))
+        return f"Unknown {what} '{name}'.{hint} The nearest of {len(known):,}: {near}."
     return f"Unknown {what} '{name}'.{hint} Known: {', '.join(known)}."

@@ -159,11 +159,17 @@ def nearest(name: str, known: Iterable[str], cutoff: float = CUTOFF) -> str | No
     names = list(known)
     if not (typed := squashed(name)):
         return None
-    alike = [*_same(typed, names), *_synonyms(typed, names), *_initials(typed, names)]
-    if alike:
-        return alike[0]
+    if (match := equivalent(name, names)) is not None:
+        return match
     matches = get_close_matches(name, names, n=1, cutoff=cutoff)
     return matches[0] if matches else _shortened(typed, names)
+
+
+def equivalent(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is the same word written otherwise, another library's, or abbreviated."""
+    typed, names = squashed(name), list(known)
+    alike = [*_same(typed, names), *_synonyms(typed, names), *_initials(typed, names)]
+    return alike[0] if alike else None
 
 
 def _same(typed: str, names: list[str]) -> list[str]:

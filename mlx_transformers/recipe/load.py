@@ -17,12 +17,15 @@ from typing import Any
 from ..core.errors import FormatError, RecipeError
 from ..core.names import nearest
 from ..core.parse import RECIPE, parse_toml, read_bytes
-from ..core.paths import expanded
+from ..core.paths import command_line, expanded
 from .merge import Leaf, Table, bare, descend, dotted, expand, leaves, merge, stamp, without
 from .overrides import SET, parse_sets
 
 LONGEST_CHAIN = 50
 """Recipes that one may be made of, through `extends` or through `from`."""
+
+WIDTH = 96
+"""Characters that an error shows of a line."""
 
 LISTED = 20
 """Names of recipes that an error lists, the nearest where there are more."""
@@ -157,6 +160,11 @@ def read(path: Path) -> Table:
     try:
         return parse_toml(text, name)
     except tomllib.TOMLDecodeError as error:
+        if path.suffix != ".toml":
+            command = command_line("train", "RECIPE", "--data", name)
+            raise RecipeError(
+                f"{name} is no recipe, which is a .toml file. To train on it as text: {command}"
+            ) from None
         raise RecipeError(_syntax(name, text, str(error))) from None
     except FormatError as error:
         raise RecipeError(str(error)) from None
@@ -338,10 +346,11 @@ def _syntax(shown: str, text: str, message: str) -> str:
     number, column = (int(at[1]), int(at[2])) if at else (len(lines), len(lines[-1]) + 1)
     number = min(number, len(lines))
     problem = re.sub(r" \(at [^)]*\)$", "", message)
-    line = lines[number - 1].replace("\t", " ")
+    start = max(0, column - WIDTH // 2)
+    line = lines[number - 1].replace("\t", " ")[start : start + WIDTH]
     return (
         f"{shown}, line {number}: {problem}.\n"
-        f"    {line}\n    {' ' * (column - 1)}^\n"
+        f"    {line}\n    {' ' * (column - start - 1)}^\n"
         f'A line of TOML is [table] or key = value, with strings in quotes: kind = "glu".'
     )
 

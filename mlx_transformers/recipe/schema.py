@@ -13,7 +13,7 @@ from ..core.names import nearest
 from .config import Config, Kind
 from .docstrings import description
 from .fields import Type, choices, in_words, items
-from .merge import Table
+from .merge import GONE, Table, lookup
 from .slot import KINDS
 from .toml import toml_value
 
@@ -22,6 +22,11 @@ MODEL_SLOT = "model"
 
 ALIKE = 0.8
 """Least similarity of a misspelt key that is looked for in all tables."""
+
+NOTHING: Table = {}
+
+USUAL = ("model.", "train.", "optim.", "data.", "eval.")
+"""Tables that recipes mostly change."""
 
 _EXTENDS = "The parent recipe, relative to this file. This recipe is a diff against it."
 _UNSET = "Paths of inherited keys to remove, e.g. 'model.block.mixer.window'."
@@ -89,15 +94,25 @@ def key_paths(root: type[Config]) -> dict[str, list[str]]:
     return found
 
 
-def nearest_paths(root: type[Config], key: str) -> list[str]:
-    """The shortest paths of the key that `key` probably means, wherever it stands."""
-    paths = key_paths(root)
+def nearest_paths(
+    root: type[Config], key: str, beside: str = "", table: Table = NOTHING
+) -> list[str]:
+    """The paths of the key that `key` probably means, wherever it stands but at `beside`: those
+    that the recipe `table` has; or else the shortest, first in tables that are mostly changed.
+    """
+    paths = {name: [p for p in places if p != beside] for name, places in key_paths(root).items()}
+    paths = {name: places for name, places in paths.items() if places}
     every = [path for places in paths.values() for path in places]
     match = key if key in paths else nearest(key, [*paths, *every], ALIKE)
     if match is None or match not in paths:
         return [] if match is None else [match]
+    if there := [
+        path for path in paths[match] if lookup(table, tuple(path.split("."))) is not GONE
+    ]:
+        return there
     shortest = paths[match][0].count(".")
-    return [path for path in paths[match] if path.count(".") == shortest]
+    near = [path for path in paths[match] if path.count(".") == shortest]
+    return sorted(near, key=lambda path: not path.startswith(USUAL))
 
 
 def _is_value(info: FieldInfo) -> bool:

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ..core.errors import RecipeError, unknown
-from ..core.names import nearest
+from ..core.names import equivalent, nearest
 from .config import Config
 from .docstrings import description
 from .fields import Type, choices, in_words, items
 from .load import Resolved
-from .merge import dotted
+from .merge import Table, dotted
 from .schema import nearest_paths
 from .slot import KINDS
 from .toml import toml_value
@@ -109,16 +109,18 @@ def _problem(root: type[Config], resolved: Resolved, detail: ErrorDetails) -> _P
     walk = _Walk([Type(root)], resolved.data)
     for part in detail["loc"]:
         walk.step(part)
-    return _Problem(walk.place, _where(resolved, walk.place), _text(root, walk, detail))
+    return _Problem(
+        walk.place, _where(resolved, walk.place), _text(root, walk, detail, resolved.data)
+    )
 
 
-def _text(root: type[Config], walk: _Walk, detail: ErrorDetails) -> str:
+def _text(root: type[Config], walk: _Walk, detail: ErrorDetails, data: Table) -> str:
     path, kind = _path(walk.place), detail["type"]
     if kind == "missing":
         note = f" ({walk.note.rstrip('.')})" if walk.note else ""
         return f"{_table(walk)} lacks '{walk.place[-1]}'{note}: {in_words(walk.allowed)}."
     if kind == "extra_forbidden":
-        return _unknown_key(root, walk)
+        return _unknown_key(root, walk, data)
     if kind == "union_tag_not_found":
         hint = " A 'from' can't stand in a list." if "from" in (walk.value or ()) else ""
         return f"[{path}] has no kind.{hint} Kinds of {_slot(walk)}: {', '.join(_kinds(walk))}."
@@ -133,14 +135,14 @@ def _text(root: type[Config], walk: _Walk, detail: ErrorDetails) -> str:
     return f"{path} must be {in_words(walk.allowed)}, not {given}.{near}"
 
 
-def _unknown_key(root: type[Config], walk: _Walk) -> str:
+def _unknown_key(root: type[Config], walk: _Walk, data: Table) -> str:
     keys = list(walk.owner.model_fields) if walk.owner is not None else []
     key = str(walk.place[-1])
-    match = nearest(key, keys)
-    hint = f" Did you mean '{match}'?" if match else ""
-    if not match:
-        paths = [f"'{path}'" for path in nearest_paths(root, key)[:HINTS]]
-        hint = f" Did you mean {' or '.join(paths)}?" if paths else ""
+    elsewhere = nearest_paths(root, key, beside=_path(walk.place), table=data)
+    same = [path for path in elsewhere if path.rpartition(".")[2] == key]
+    here = equivalent(key, keys) or (None if same else nearest(key, keys))
+    names = [f"'{name}'" for name in ([here] if here else elsewhere[:HINTS])]
+    hint = f" Did you mean {' or '.join(names)}?" if names else ""
     return (
         f"{_table(walk)} has no key '{key}' (given {_given(walk.value)}).{hint} "
         f"Allowed: {', '.join(keys)}."
