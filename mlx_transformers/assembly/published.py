@@ -81,6 +81,8 @@ def read_published(
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "doesn't exist"
         raise ConvertError(f"{folder} {what}: give a folder with a config.json, or a .gguf file.")
+    if not (folder / config_file).is_file():
+        raise ConvertError(f"{folder} has no {config_file}: give the folder of a published model.")
     config, tensors = read_config(folder / config_file), read_tensors(folder)
     if not text_only:
         return published(config, tensors, str(folder), pool=sentence_pool(folder))

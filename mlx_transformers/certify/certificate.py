@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.device import facts
-from ..core.errors import MlxtError, RunError, unknown
+from ..core.errors import MlxtError, RecipeError, RunError, unknown
 from ..core.paths import expanded
+from ..recipe.load import find
 from ..report.certificates import FILE
 from ..runs.durable import replace_text, writing
 from ..runs.folder import RUNS, RunFolder, find_checkpoint, named_checkpoint
@@ -123,6 +124,10 @@ def _subject(what: str, sets: Sequence[str], root: Path, work: Path) -> Subject:
         (place / "recipe.toml").is_file() for place in (path, root / what)
     )
     if not is_run:
+        try:
+            find(what)
+        except RecipeError as error:
+            raise RunError(f"'{what}' names no run in {root}/. {error}") from None
         return subject_of_recipe(what, sets, work)
     if sets:
         raise RunError(

@@ -52,8 +52,10 @@ def clean(
 ) -> None:
     """Delete parts of the cache. Runs and their checkpoints are never touched."""
     from ..core.cache import cache_folder
+    from ..verbs.cache import chosen
     from ..verbs.cache import clean as run
 
+    chosen(parts or ())  # an unknown name is said before the question
     what = ", ".join(parts) if parts else "data, kernels and downloads"
     if not yes:
         typer.confirm(f"Delete {what} in {cache_folder()}?", abort=True)

@@ -29,7 +29,12 @@ A line that ends in \\ continues on the next one."""
 
 System = Annotated[
     str | None,
-    typer.Option(help="Instructions at the beginning of the conversation.", show_default=False),
+    typer.Option(
+        "--system",
+        "--system-prompt",
+        help="Instructions at the beginning of the conversation.",
+        show_default=False,
+    ),
 ]
 Web = Annotated[
     bool, typer.Option("--web", help="Open a page for the browser instead (this machine only).")

@@ -46,8 +46,10 @@ def embed(
 
     Works with encoders and decoders, trained here or imported.
     """
+    from ..runs.folder import find_checkpoint
     from ..verbs.embed import cosines, open_embedder, pool_of, write_vectors
 
+    find_checkpoint(run, runs)
     all_texts = _texts(text or [], texts)
     if out is not None and out.exists():
         raise RunError(f"{out} exists already. Choose another --out.")

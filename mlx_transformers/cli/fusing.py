@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.paths import command_line
 from .options import Run, Runs
 
 
@@ -31,4 +32,5 @@ def fuse(
 
     folder, fidelity = merge_run(run, name, anyway=anyway, root=runs)
     print(fidelity.line())
-    print(f"{folder.path}: a plain model. Continue with: mlxt export {folder.path}")
+    command = command_line("export", folder.path)
+    print(f"{folder.path}: a plain model. Continue with: {command}")

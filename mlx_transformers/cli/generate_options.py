@@ -199,6 +199,8 @@ ExitThreshold = Annotated[
 DraftRun = Annotated[
     str | None,
     typer.Option(
+        "--draft",
+        "--draft-model",
         rich_help_panel=SPEED,
         help="Speculative decoding of one prompt; the distribution of texts is the same. A smaller "
         "run with the same tokenizer proposes tokens; 'lookup' copies them from the text so far, "
@@ -210,6 +212,8 @@ DraftRun = Annotated[
 DraftTokens = Annotated[
     int | None,
     typer.Option(
+        "--draft-tokens",
+        "--num-draft-tokens",
         rich_help_panel=SPEED,
         help="Tokens that --draft proposes at once.",
         metavar="N",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ..core.paths import command_line
 from .options import Runs
 from .upcycle import Anyway, Run
 
@@ -40,4 +41,5 @@ def grow(
     growth = Growth(layers, hidden_dim, method, anyway=anyway)
     folder, _ = make(run, growth, name=name, root=runs)
     print(f"{folder.path} is written.")
-    print(f"Train it further: mlxt finetune {folder.path} {folder.recipe} --name NAME")
+    command = command_line("finetune", folder.path, folder.recipe, "--name", "NAME")
+    print(f"Train it further: {command}")

@@ -7,7 +7,7 @@ import typer
 
 from .completion import recipe_names, set_keys
 from .failures import INTERRUPTED
-from .options import Runs, Seeds, Sets, seed_list
+from .options import DataPath, Runs, Seeds, Sets, Steps, seed_list, spelled
 from .preparing import watch
 from .terminal import print_table
 
@@ -49,6 +49,8 @@ Tune = Annotated[
 def ladder(
     recipe: Rungs,
     set: Sets = None,
+    steps: Steps = None,
+    data: DataPath = None,
     first: First = None,
     seeds: Seeds = None,
     tune: Tune = None,
@@ -72,7 +74,7 @@ def ladder(
     with watch() as screen:
         folder, rungs, complete = climb(
             rung_or_list,
-            set or [],
+            spelled(set, steps=steps, data=data),
             first=first,
             name=name,
             seeds=seed_list(seeds),

@@ -50,6 +50,7 @@ from . import (
     verify,
     watch,
 )
+from .examples import examples
 from .failures import INTERRUPTED, no_memory, refused
 from .failures import report as show_error
 from .usage import Verbs
@@ -130,7 +131,7 @@ for panel, verbs in PANELS.items():
         if isinstance(verb, typer.Typer):
             app.add_typer(verb, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(verb)
+            app.command(name, rich_help_panel=panel, epilog=examples(name))(verb)
 
 
 def _version(wanted: bool) -> None:

@@ -28,8 +28,10 @@ def nearest(
 
     For runs of word2vec, such as those of embeddings/word2vec_tiny.
     """
+    from ..runs.folder import find_checkpoint
     from ..verbs.word_vectors import nearest_words
 
+    find_checkpoint(run, runs)
     if not word:
         raise RunError("Give a word: --word WORD.")
     results = nearest_words(run, word, top, runs)

@@ -39,6 +39,8 @@ ToolSets = Annotated[
 Template = Annotated[
     str | None,
     typer.Option(
+        "--template",
+        "--chat-template",
         help="The chat template: a Jinja file, chatml, chatml_tools, or tags.",
         metavar="FILE|NAME",
         show_default="the run's own",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import AsJson, Recipe, Sets
+from .options import AsJson, BatchSize, DataPath, Recipe, Sets, spelled
 from .terminal import print_table
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ def plan(
         ),
     ] = None,
     set: Sets = None,
+    batch_size: BatchSize = None,
+    data: DataPath = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict the memory and the speed of a recipe's training, before it starts."""
@@ -32,7 +34,7 @@ def plan(
     from ..assembly.recipe import load_recipe
     from ..memory.chips import find_mac
 
-    loaded = load_recipe(recipe, set or [])
+    loaded = load_recipe(recipe, spelled(set, batch_size=batch_size, data=data))
     prediction = make(loaded, draft_model(loaded), find_mac(chip) if chip else None)
     notes = list(prediction.account.notes)
     if recipe_vocab_size(loaded) is None:

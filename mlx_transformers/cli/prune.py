@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.paths import command_line
 from .options import Calibrate, ModelSource, Runs
 
 Name = Annotated[
@@ -96,4 +97,4 @@ def prune(
         method, sparsity, n_of_m, heads, hidden, dim, layers, calibrate, rewind, anyway
     )
     folder, _ = prune(source, settings, name=name, root=runs)
-    print(f"{folder.path}: written. Train it on: mlxt finetune {folder.path}")
+    print(f"{folder.path}: written. Train it on: {command_line('finetune', folder.path)}")

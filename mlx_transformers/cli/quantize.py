@@ -5,16 +5,26 @@ from typing import Annotated
 
 import typer
 
+from ..core.paths import command_line
 from .options import Calibrate, ModelSource, Runs
 
 Name = Annotated[
     str | None,
     typer.Option(help="The new run's name.", metavar="NAME", show_default="SRC-METHOD-BITSbit"),
 ]
-Bits = Annotated[int, typer.Option(help="Bits of a weight: 2, 3, 4, 5, 6 or 8.", metavar="N")]
+Bits = Annotated[
+    int,
+    typer.Option("--bits", "--q-bits", help="Bits of a weight: 2, 3, 4, 5, 6 or 8.", metavar="N"),
+]
 GroupSize = Annotated[
     int | None,
-    typer.Option(help="Weights that share a scale: 32, 64 or 128.", metavar="N", show_default="64"),
+    typer.Option(
+        "--group-size",
+        "--q-group-size",
+        help="Weights that share a scale: 32, 64 or 128.",
+        metavar="N",
+        show_default="64",
+    ),
 ]
 Mode = Annotated[str, typer.Option(help="affine, mxfp4, mxfp8 or nvfp4.", metavar="MODE")]
 Method = Annotated[
@@ -75,4 +85,5 @@ def quantize(
         bits, group_size, mode, method, calibrate, layer or (), budget, scales, anyway
     )
     folder, _ = quantize(source, settings, name=name, root=runs)
-    print(f'{folder.path}: written. Try it: mlxt generate --run {folder.path} --prompt "..."')
+    command = command_line("generate", "--run", folder.path)
+    print(f'{folder.path}: written. Try it: {command} --prompt "..."')

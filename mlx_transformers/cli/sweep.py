@@ -7,7 +7,7 @@ import typer
 
 from .completion import set_keys
 from .failures import INTERRUPTED
-from .options import Recipe, Runs, Sets, seed_list
+from .options import DataPath, Recipe, Runs, Sets, Steps, seed_list, spelled
 from .preparing import watch
 from .terminal import print_table
 
@@ -54,6 +54,8 @@ def sweep(
     recipe: Recipe,
     over: Over,
     set: Sets = None,
+    steps: Steps = None,
+    data: DataPath = None,
     seeds: Seeds = None,
     search: Search = "grid",
     samples: Samples = None,
@@ -74,7 +76,7 @@ def sweep(
         folder, result = measure(
             recipe,
             over,
-            set or [],
+            spelled(set, steps=steps, data=data),
             seeds=_seeds(seeds),
             settings=Settings(search, samples, keep, rounds),
             name=name,

@@ -1,12 +1,12 @@
 """`mlxt train`."""
 
-import shlex
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.paths import command_line
 from .options import (
     BatchSize,
     DataPath,
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Recipe,
-    set: Sets = None,
-    name: Name = None,
-    resume: Resume = None,
+    data: DataPath = None,
     steps: Steps = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     seed: Seed = None,
+    set: Sets = None,
+    name: Name = None,
+    resume: Resume = None,
     seeds: Seeds = None,
-    data: DataPath = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -143,12 +143,12 @@ def end(result: "Result", recipe: str, sets: list[str]) -> None:
         print(written(folder))
         if stopped:
             argv = ["train", recipe, "--resume", str(folder.path)]
-            command = shlex.join(argv + [arg for s in sets for arg in ("--set", s)])
+            command = command_line(*argv, *(arg for s in sets for arg in ("--set", s)))
         elif load_recipe(folder.recipe).model.generates:
-            command = f'generate --run {folder.path} --prompt "..."'
+            command = f'{command_line("generate", "--run", folder.path)} --prompt "..."'
         else:
-            command = f"eval {folder.path}"
-        print(f"Continue with: mlxt {command}")
+            command = command_line("eval", folder.path)
+        print(f"Continue with: {command}")
     if stopped:
         raise typer.Exit(128 + signal.Signals[reason.removeprefix(STOPPED_BY)])
 

@@ -29,8 +29,10 @@ def transcribe(
     from ..core.errors import RunError
     from ..data.sound.read import read_sound
     from ..decode.beam import Beams
+    from ..runs.folder import find_checkpoint
     from ..verbs.transcribe import load_recognizer
 
+    find_checkpoint(run)
     if not audio:
         raise RunError("No sound is given: name a WAV file, with --audio FILE.")
     recognizer = load_recognizer(run)

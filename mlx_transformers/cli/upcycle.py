@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.paths import command_line
 from .completion import run_names
 from .options import Runs
 
@@ -51,4 +52,5 @@ def upcycle(
     settings = Experts(experts, top_k, normalize, every, anyway)
     folder, _ = make(run, settings, name=name, root=runs)
     print(f"{folder.path}: {experts} experts of a layer, of which a token takes {top_k}.")
-    print(f"Train it further: mlxt finetune {folder.path} {folder.recipe} --name NAME")
+    command = command_line("finetune", folder.path, folder.recipe, "--name", "NAME")
+    print(f"Train it further: {command}")

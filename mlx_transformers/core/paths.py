@@ -1,7 +1,8 @@
-"""Checks names that become paths, wherever they come from: a command line, a recipe, a file; and
-walks and deletes folders that other processes change meanwhile."""
+"""Checks names that become paths, wherever they come from: a command line, a recipe, a file; spells
+them in commands; and walks and deletes folders that other processes change meanwhile."""
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,6 +31,11 @@ def plain_name(name: str, what: str, error: type[MlxtError] = MlxtError) -> str:
             "UTF-8. Use letters, digits, '-', '_' and '.'."
         )
     return name
+
+
+def command_line(*words: object) -> str:
+    """Spell a command of mlxt as a shell reads it, for messages: names may have spaces."""
+    return shlex.join(["mlxt", *map(str, words)])
 
 
 def inside(folder: Path, name: str, error: type[MlxtError] = MlxtError) -> Path:

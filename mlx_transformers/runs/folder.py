@@ -20,7 +20,7 @@ from typing import Any
 from ..core.errors import FormatError, RunError
 from ..core.names import nearest
 from ..core.parse import LINE, parse_json, read_records
-from ..core.paths import expanded, plain_name, shown
+from ..core.paths import command_line, expanded, plain_name, shown
 from .checkpoint import best, newest, pointed
 from .durable import partial_of, replace_text, writing
 
@@ -225,8 +225,8 @@ def create(name: str | None, stem: str, root: Path = RUNS) -> RunFolder:
 
 def _taken(name: str, root: Path) -> str:
     return (
-        f"A run '{name}' exists already in {root}/. Continue it with --resume auto, choose "
-        "another --name, or remove the folder yourself."
+        f"A run '{name}' exists already in {root}/. Choose another --name, or remove the folder "
+        "yourself; train and finetune continue it with --resume auto."
     )
 
 
@@ -295,6 +295,6 @@ def find_checkpoint(run: str | Path | None = None, root: Path = RUNS) -> tuple[R
     if checkpoint is None:
         raise RunError(
             f"Run {folder.path} has no checkpoint yet: it was stopped before its first. Train it: "
-            f"mlxt train {folder.recipe} --name {folder.name} --resume auto"
+            + command_line("train", folder.recipe, "--name", folder.name, "--resume", "auto")
         )
     return folder, checkpoint

@@ -52,6 +52,19 @@ def usage() -> list[Usage]:
     return [_usage(part) for part in PARTS]
 
 
+def chosen(names: Sequence[str]) -> list[Part]:
+    """Return the named parts of the cache; without names, all that mlxt makes again when needed.
+
+    Raises:
+        RunError: a name is unknown.
+    """
+    parts = {part.name: part for part in PARTS}
+    for name in names:
+        if name not in parts:
+            raise RunError(unknown("part of the cache", name, parts))
+    return [parts[name] for name in names] or [part for part in PARTS if part.remade]
+
+
 def clean(names: Sequence[str] = ()) -> tuple[int, list[Path]]:
     """Delete the named parts of the cache; without names, all that mlxt makes again when needed.
 
@@ -61,13 +74,8 @@ def clean(names: Sequence[str] = ()) -> tuple[int, list[Path]]:
     Raises:
         RunError: a name is unknown.
     """
-    parts = {part.name: part for part in PARTS}
-    for name in names:
-        if name not in parts:
-            raise RunError(unknown("part of the cache", name, parts))
-    chosen = [parts[name] for name in names] or [part for part in PARTS if part.remade]
     freed, busy = 0, []
-    for part in chosen:
+    for part in chosen(names):
         for path in _entries(part):
             if _locked(path):
                 busy.append(path)

@@ -24,7 +24,7 @@ from ..layers.packed import (
     stored,
 )
 from ..models.model import Model
-from ..ops.packed import FIXED, Mode, Packing
+from ..ops.packed import FIXED, GROUPS, Mode, Packing
 from ..runs.folder import RUNS, RunFolder, check_new
 from .derived_run import Origin, Say, origin_of, write_run
 from .gate import gate
@@ -161,7 +161,10 @@ def choose(model: Model, usual: Packing, patterns: Sequence[str]) -> dict[str, P
             else:
                 chosen[path] = how
     if not chosen:
-        raise RecipeError("No layer is left to quantize.")
+        raise RecipeError(
+            "No layer is left to quantize: --layer leaves all of them plain, or their inputs are "
+            f"no multiple of {min(GROUPS)}, the smallest group, as in a model that is too small."
+        )
     for path, how in chosen.items():
         try:
             check_fit(path, able[path], how)

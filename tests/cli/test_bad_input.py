@@ -116,6 +116,15 @@ def test_a_recipe_that_cannot_be_read_is_refused(
     refused(mlxt(verb, "bad"), named)
 
 
+def test_a_text_in_the_place_of_a_recipe_names_the_option(mlxt: Mlxt, home: Path) -> None:
+    (home / "my text.txt").write_text("a line of words " * 100)
+    refused(mlxt("train", "my text.txt"), "is no recipe", "--data 'my text.txt'")
+    (home / "long.toml").write_text("dim = 3" + " " * 300 + "words " * 300)
+    outcome = mlxt("train", "long.toml")
+    refused(outcome, "long.toml, line 1", "A line of TOML is")
+    assert max(map(len, outcome.err.splitlines())) <= 100
+
+
 def test_a_loop_of_parents_is_printed(mlxt: Mlxt, home: Path) -> None:
     (home / "a.toml").write_text('extends = "b.toml"\n')
     (home / "b.toml").write_text('extends = "a.toml"\n')

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,14 @@ def test_a_text_that_vanished_or_changed_is_named(mlxt: Mlxt, trained: Path, hom
     for verb in (resume, ["eval"], ["data", "inspect", "tiny"]):
         refused(mlxt(*verb), "data.path 'text.txt': there is no such file", "data.path=FILE")
     assert mlxt("generate", "--prompt", "a", "--max-tokens", "4").code == 0
+
+
+def test_the_next_command_can_be_pasted_into_a_shell(mlxt: Mlxt, home: Path) -> None:
+    outcome = mlxt("train", "tiny", "--name", "my run")
+    next_command = outcome.out.strip().splitlines()[-1].removeprefix("Continue with: ")
+    words = shlex.split(next_command)
+    assert words[:4] == ["mlxt", "generate", "--run", "runs/my run"]
+    assert mlxt(*words[1:5], "a").code == 0
 
 
 def test_a_prompt_that_cannot_be_continued_is_refused(mlxt: Mlxt, trained: Path) -> None:

@@ -1,6 +1,12 @@
 """Unknown verbs, options and keys name what the user meant, in the words of other libraries too."""
 
 import pytest
+import typer
+
+from mlx_transformers.cli.main import app
+from mlx_transformers.core.errors import DataError
+from mlx_transformers.data.batches.chat import chat_template
+from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 
 from .conftest import Mlxt
 
@@ -15,6 +21,7 @@ from .conftest import Mlxt
         ("runs delete", "Did you mean 'rm'?"),
         ("train tiny --lerning-rate 1", "Did you mean --learning-rate?"),
         ("train tiny --batch_size 1", "Did you mean --batch-size?"),
+        ("eval --model tiny", "Give RUN without an option, as the argument."),
         ("train tiny --wd 0.1", "Did you mean --set optim.weight_decay=VALUE?"),
         ("finetune a tiny --max-seq-length 8", "Did you mean --set train.seq_len=VALUE?"),
         ("train tiny --steps-per-eval 8", "Did you mean --set eval.every=VALUE?"),
@@ -25,7 +32,24 @@ def test_an_unknown_word_of_a_command_names_the_nearest(mlxt: Mlxt, line: str, h
     assert outcome.code == 2
     shown = " ".join(outcome.err.replace("│", " ").split())
     assert hint in shown
-    assert shown.count("Did you mean") == 1
+    assert shown.count("Did you mean") == hint.count("Did you mean")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("train tiny --steps abc", "'--iters': give a whole number."),
+        ("train tiny --lr fast", "give a number."),
+        ("eval tiny --batches 0", "'--batches': give at least 1."),
+        ("profile tiny twice", "Nothing is expected after the arguments: twice."),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_in_plain_words(
+    mlxt: Mlxt, line: str, words: str
+) -> None:
+    outcome = mlxt(*line.split())
+    assert outcome.code == 2
+    assert words in " ".join(outcome.err.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(
@@ -36,9 +60,56 @@ def test_an_unknown_word_of_a_command_names_the_nearest(mlxt: Mlxt, line: str, h
         ("lr", "'optim.learning_rate'"),
         ("train.save_every", "'checkpoint.every'"),
         ("model.block.mixer.num_heads", "'n_heads'"),
+        ("model.n_heads", "'model.block.mixer.n_heads'"),  # and not 'head', which is similar
+        ("train.learning_rate", "'optim.learning_rate'"),
     ],
 )
 def test_a_key_of_another_library_or_table_names_its_place(mlxt: Mlxt, key: str, hint: str) -> None:
     outcome = mlxt("show", "tiny", "--set", f"{key}=3")
     assert outcome.code == 1
     assert f"Did you mean {hint}?" in outcome.err
+
+
+def verbs_on_a_run() -> list[str]:
+    """The verbs whose first argument is a run, and that need no option."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return [
+        name
+        for name, command in commands.items()
+        if (arguments := [p for p in command.params if p.param_type_name == "argument"])
+        and "RUN" in str(arguments[0].metavar)
+        and not any(p.required for p in command.params if p.param_type_name == "option")
+    ]
+
+
+@pytest.mark.parametrize("verb", verbs_on_a_run())
+def test_a_run_that_is_not_there_is_said_before_anything_is_asked(mlxt: Mlxt, verb: str) -> None:
+    outcome = mlxt(verb, "no such run", *(["tiny"] if verb == "finetune" else []))
+    assert outcome.code == 1, outcome.err
+    assert "no such run" in outcome.err
+
+
+def test_of_very_many_names_the_nearest_are_listed(mlxt: Mlxt) -> None:
+    outcome = mlxt("recipes", "mistrel_tiny")
+    assert "Did you mean 'mistral_tiny'? The nearest of" in outcome.err
+    assert len(outcome.err) < 300
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("plan tiny --batch-size 0", "train.batch_size"),
+        ("ladder tiny --steps 0", "train.steps"),
+        ("sweep tiny --over optim.eps=1e-8,1e-7 --steps 0", "train.steps"),
+    ],
+)
+def test_verbs_that_train_take_the_short_options_of_train(mlxt: Mlxt, line: str, key: str) -> None:
+    outcome = mlxt(*line.split())
+    assert outcome.code == 1
+    assert f"{key} must be" in outcome.err
+
+
+def test_a_folder_or_a_template_that_is_none_says_what_is_needed(mlxt: Mlxt) -> None:
+    assert "has no config.json: give the folder of a published model" in mlxt("import", ".").err
+    with pytest.raises(DataError, match=r"'nope' can't be read: No such file.*It is a Jinja file"):
+        chat_template("nope", ByteTokenizer())

@@ -1,6 +1,7 @@
 """What the pages name exists, what they command parses, what they quote is a recipe."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import pytest
 import typer
 
 from mlx_transformers.assembly.recipe import load_recipe
+from mlx_transformers.cli.examples import EXAMPLES
 from mlx_transformers.cli.main import app
 from mlx_transformers.convert.registry import FAMILIES
 
@@ -65,6 +67,14 @@ def test_every_test_that_is_named_exists(page: Path) -> None:
 def test_every_command_parses(page: Path) -> None:
     for words in commands(page):
         parse(words)
+
+
+def test_every_example_of_a_help_text_parses() -> None:
+    for verb, lines in EXAMPLES.items():
+        for line in lines:
+            words = shlex.split(line)
+            assert words[:2] == ["mlxt", verb]
+            parse(words[1:])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ...core.errors import DataError
+from ...core.errors import DataError, reason
 from ...core.paths import expanded
 from ..chat_template import TEMPLATES, ChatTemplate, Message, Rendered
 from ..example_rows import RecordExamples, RecordRows, Row
@@ -182,4 +182,8 @@ def _read(path: str) -> str:
     try:
         return expanded(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"data.batch.template = '{path}' can't be read: {error}.") from None
+        names = ", ".join(TEMPLATES)
+        raise DataError(
+            f"The chat template '{path}' can't be read: {reason(error)}. It is a Jinja file, or "
+            f"one of {names}."
+        ) from None
