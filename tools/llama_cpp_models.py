@@ -21,7 +21,7 @@ from mlx_transformers.verbs.import_run import import_run
 VOCAB = 512
 """Rows of the vocabulary, some of them beyond the tokens."""
 TEXT = Path(__file__).parents[1] / "README.md"
-"""What the tokenizer is trained on."""
+"""The text that the tokenizer is trained on."""
 ROPED: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 96,

@@ -118,7 +118,7 @@ def dynamic(model: Any, rows: mx.array, bits: int, group: int) -> Any:
 
 
 MADE = {"plain": plain, "gptq": gptq, "awq": awq, "dynamic": dynamic}
-"""What makes the model of a method."""
+"""The function that makes the model of each method."""
 
 
 def dequantized(layer: Any, x: mx.array) -> mx.array:

@@ -1,4 +1,4 @@
-"""What llama.cpp takes for granted of an architecture's layers, as functions of its config.
+"""Facts that llama.cpp takes for granted of an architecture's layers, as functions of its config.
 
 Some of it depends on the number of layers, by which llama.cpp tells published sizes
 (`src/models/*.cpp`, `load_arch_hparams`).

@@ -6,9 +6,10 @@ from typing import Any
 from ..core.errors import ConvertError
 from .config import HfConfig
 from .flat_model import MISSING, FlatModel, PathOrFn, activation
+from .kernels import PatchKernel
 from .rows import Row
 from .task_heads import label_names
-from .transforms import PatchKernel, Reshape
+from .transforms import Reshape
 
 Table = dict[str, Any]
 IMAGENET: Table = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

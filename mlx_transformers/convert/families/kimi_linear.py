@@ -7,9 +7,10 @@ from ...core.errors import ConvertError
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, config_writer
+from ..kernels import Depthwise
 from ..layer_types import FULL
 from ..rows import BLOCK, Row, at_layers, rows
-from ..transforms import Depthwise, Reshape, Stack
+from ..transforms import Reshape, Stack
 from .bamba import of
 from .deepseek import latent_mixer, latents, mixture, routing
 from .dots1 import crossed

@@ -3,10 +3,10 @@
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import PathOrFn, config_writer
+from ..kernels import Depthwise
 from ..layer_types import FULL, patterned
 from ..rope import rope, rotary
 from ..rows import BLOCK, Row, at_layers, rows
-from ..transforms import Depthwise
 from .jamba import layers_where
 from .llama import BASIC_KEYS, HF_BLOCK, LLAMA
 from .mixtral import numbered

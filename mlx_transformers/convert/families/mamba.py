@@ -9,8 +9,8 @@ from typing import Any
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import MISSING, FlatModel, PathOrFn, activation, config_writer
+from ..kernels import Depthwise
 from ..rows import BLOCK, Row, rows
-from ..transforms import Depthwise
 
 HF_BLOCK = "backbone.layers.{i}"
 CONTEXT = 2048

@@ -9,8 +9,8 @@ from typing import Any
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import MISSING, FlatModel, config_writer
+from ..kernels import Depthwise
 from ..rows import BLOCK, Row, rows
-from ..transforms import Depthwise
 from .mamba import BARE_KEYS, HF_BLOCK, MAMBA, OUTER_ROWS, bare, scan_width, step_sizes
 
 

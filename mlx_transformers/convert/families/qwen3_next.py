@@ -7,10 +7,11 @@ from ...core.errors import ConvertError
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, config_writer
+from ..kernels import Depthwise
 from ..layer_types import FULL, patterned
 from ..rope import rotary
 from ..rows import BLOCK, Row, at_layers, rows
-from ..transforms import Chain, Depthwise, Split, SplitWithin
+from ..transforms import Chain, Split, SplitWithin
 from .bamba import of
 from .llama import HF_BLOCK, KEYS, LLAMA, OUTER_ROWS, PRE_NORMS, decoder
 from .mamba2 import value_of

@@ -10,10 +10,11 @@ from ...core.errors import ConvertError
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, activation, config_writer
+from ..kernels import Depthwise
 from ..layer_types import patterned, period
 from ..rope import rope, rotary
 from ..rows import BLOCK, Row, at_layers, rows
-from ..transforms import Depthwise, Reshape, Swap
+from ..transforms import Reshape, Swap
 from .llama import HF_BLOCK, LLAMA
 
 HF_MIXER = f"{HF_BLOCK}.temporal_block"

@@ -4,8 +4,9 @@ Defaults are those of `WhisperConfig`."""
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, activation, config_writer
+from ..kernels import Kernels
 from ..rows import Row, rows
-from ..transforms import Kernels, SilentBias
+from ..transforms import SilentBias
 
 IGNORED = (
     *("encoder_layerdrop", "decoder_layerdrop", "num_hidden_layers", "decoder_start_token_id"),

@@ -49,7 +49,7 @@ class Moe(FfnKind):
     """Slots of the experts for a group of tokens, by a capacity factor; the tokens that a full
     expert drops skip it. None means that no token is dropped."""
     weighs: Literal["outputs", "inputs"] = "outputs"
-    """What gates multiply: the outputs of the experts, or their inputs, `Σ ffn_e(gate_e · x)`
+    """Whether gates multiply the outputs of the experts, or their inputs, `Σ ffn_e(gate_e · x)`
     (Llama 4)."""
     latent: int | None = Field(None, ge=1)
     """Width of a projection of x on which the experts work, `W_up Σ gate_e · ffn_e(W_down x)`, so
@@ -150,7 +150,7 @@ class MoeFfn(nn.Module):
         return self._above(dispatch.combine(out, gates)).reshape(x.shape)
 
     def _below(self, x: mx.array) -> mx.array:
-        """What the experts read, `[..., D]` or `[..., latent]`."""
+        """The input of the experts, `[..., D]` or `[..., latent]`."""
         return self.latent_down(x) if "latent_down" in self else x
 
     def _above(self, y: mx.array) -> mx.array:
