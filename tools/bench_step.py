@@ -79,11 +79,11 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     from mlx_transformers.trainer.step import Step
 
     recipe = load_recipe("recipes/llama_tiny.toml", settings(args))
-    parallel = parallel_rows(recipe)  # before anything is evaluated
     mx.random.seed(0)
     model = recipe.model.build(args.vocab)
     optimizer = recipe.optim.build(model, recipe.train.steps)
     state = TrainState(model, optimizer, recipe.train)
+    parallel = parallel_rows(recipe)
     step = Step(state, recipe.objective.build(), recipe.train, parallel=parallel)
     batches = np.array(rows(args), np.int32).reshape(-1, args.batch, args.length + 1)
 

@@ -136,11 +136,11 @@ def ours(name: str, steps: int) -> dict[str, float]:
     train += ["train.clip={kind='none'}", "optim.learning_rate=1e-5"]
     train += ["optim.schedule={kind='constant'}"]
     recipe = load_recipe("vit_tiny" if sees else "whisper_tiny", [*settings, *train])
-    parallel = parallel_rows(recipe)  # before anything is evaluated
     mx.random.seed(0)
     model = recipe.model.build(sizes.get("vocab", 256))
     optimizer = recipe.optim.build(model, recipe.train.steps)
     state = TrainState(model, optimizer, recipe.train)
+    parallel = parallel_rows(recipe)
     step = Step(state, recipe.objective.build(), recipe.train, parallel=parallel)
     batches = [batch(sizes, seed) for seed in range(steps + WARMUP)]
     marks, found = run_ours(step, batches, recipe.train)

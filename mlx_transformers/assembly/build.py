@@ -147,12 +147,12 @@ def build(
         MlxtError: parts of the recipe don't fit each other, or the data can't be prepared.
     """
     check_model(recipe)
-    parallel = parallel_rows(recipe, ranks.processes)
     data = data or prepare(recipe.data)
     check_classes(recipe, data)
     check_pictures(recipe, data.tokenizer)
     model = build_model(recipe, data.tokenizer)
     recipe = resolve_auto(recipe, model, ranks.processes)
+    parallel = parallel_rows(recipe, ranks.processes)
     if parallel.wanted > 1 and not streams_fit(recipe, model):
         parallel = ParallelRows(1, "Several streams would take more memory than is free.")
     counts, flops = count(model), flops_per_token(model, recipe.train.seq_len)

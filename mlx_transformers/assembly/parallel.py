@@ -3,7 +3,6 @@
 import mlx.core as mx
 
 from ..core import backend, cpu_streams
-from ..core.graph_walk import walks_wide
 from ..trainer.parallel_rows import ParallelRows
 from .recipe import Recipe
 
@@ -12,8 +11,7 @@ def parallel_rows(recipe: Recipe, processes: int = 1) -> ParallelRows:
     """How a training step of a recipe computes the rows of a batch: in as many parts as this
     machine has CPU streams, or whole.
 
-    The first batch may show more reasons to compute it whole (`trainer.parallel_rows`). Call it
-    before anything of the recipe is evaluated: MLX learns only once how it walks graphs.
+    The first batch may show more reasons to compute it whole (`trainer.parallel_rows`).
 
     Args:
         recipe: the recipe.
@@ -26,8 +24,6 @@ def parallel_rows(recipe: Recipe, processes: int = 1) -> ParallelRows:
     count = report.cpu_streams if mx.default_device() == mx.cpu else 1
     if count > 1:
         why = _why_whole(recipe, processes)
-        if not why and not walks_wide():
-            why = "MLX evaluated something before, and walks graphs depth first since."
     else:
         why = (report.one_stream or "The GPU computes it.") if asked else ""
     return ParallelRows(1 if why else count, why, asked)

@@ -89,6 +89,7 @@ class _Gate(MetaPathFinder):
         def load_and_tune(module: ModuleType) -> None:
             load(module)
             if _boosted():
+                _step(report, "CPU streams", _share_rows)
                 _step(report, "buffer cache", _keep_buffers)
 
         spec.loader.exec_module = load_and_tune  # type: ignore[method-assign]
@@ -137,7 +138,6 @@ def _prepare(report: Report) -> None:
         )
     else:
         _step(report, "BLAS", _front_blas)
-        _step(report, "CPU streams", _share_rows)
     _step(report, "JIT", _vectorise)
     if loaded:
         _step(report, "buffer cache", _keep_buffers)
@@ -163,8 +163,11 @@ def _front_blas(report: Report) -> None:
 
 
 def _share_rows(report: Report) -> None:
-    # Other libraries' threads can't be changed, and streams need products of one thread each.
-    report.cpu_streams = cpu_streams.wanted(max(blas.thread_counts().values(), default=1))
+    import mlx.core as mx
+
+    if mx.default_device() == mx.cpu:
+        # Other libraries' threads can't be changed, and streams need products of one thread each.
+        report.cpu_streams = cpu_streams.prepare(max(blas.thread_counts().values(), default=1))
 
 
 def _vectorise(report: Report) -> None:

@@ -2,6 +2,9 @@
 
 Each CPU stream of MLX has a thread of its own, so two streams compute two halves of a batch at
 once, elementwise work included, of which a single stream uses one core.
+
+That needs another walk of the graph: MLX queues about ten operations ahead, depth first, and would
+queue one half before the other. With a wide walk the halves alternate.
 """
 
 import os
@@ -14,6 +17,13 @@ CHOICE = "MLXT_CPU_STREAMS"
 AUTO = "auto"
 
 MOST = 64
+
+WALK = "MLX_BFS_MAX_WIDTH"
+"""MLX's variable: how wide it walks a graph before it goes deep, 20 by default. MLX reads it when
+it evaluates its first graph."""
+
+WIDE = "1000"
+"""More than the operations that are ready at once in a step."""
 
 MOST_AUTO = 4
 """The most that `auto` chooses: each stream more is a graph more to build, and only two have been
@@ -35,6 +45,14 @@ def asked() -> int | None:
             f"one stream for the whole batch, to {MOST}, or {AUTO}: one for each core."
         )
     return int(value)
+
+
+def prepare(threads: int) -> int:
+    """Have MLX walk graphs wide if several streams are wanted; returns their number."""
+    count = wanted(threads)
+    if count > 1:
+        os.environ.setdefault(WALK, WIDE)
+    return count
 
 
 def wanted(threads: int) -> int:

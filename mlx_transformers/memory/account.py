@@ -74,45 +74,28 @@ class BackwardQueue:
 
 
 @dataclass(frozen=True)
-class StreamQueue:
-    """Further memory of each CPU stream beyond the first.
-
-    Attributes:
-        saved: of the backward, relative to all saved bytes: gradients of weights are computed last,
-            so their inputs stay alive.
-        gradients: of gradients, relative to all of them; they are summed as they are computed.
-    """
-
-    saved: float
-    gradients: float
-
-
-@dataclass(frozen=True)
 class Queue:
     """Memory that is alive because the device's queue allocates outputs ahead of their turn.
 
     Attributes:
-        loss, backward, streams: what each phase holds.
+        loss, backward: what each phase holds.
         leaves: parameters whose new values the update computes before old ones are freed.
     """
 
     loss: LossQueue
     backward: BackwardQueue
-    streams: StreamQueue
     leaves: int
 
 
 CPU_QUEUE = Queue(
     # soft: mlxt train distilbert_tiny; related, comparing: mlxt train minilm_tiny --steps 60
     loss=LossQueue(
-        chunk=3.1, chunks=6.8, head=4.0, rows=7.7, soft=3.4, related=2.0, comparing=10.0
+        chunk=3.1, chunks=6.0, head=5.0, rows=5.0, soft=3.4, related=2.0, comparing=10.0
     ),
     # looped: mlxt train bahdanau_tiny --steps 5
     backward=BackwardQueue(
-        head=6.9, sublayer=6.2, states=5.2, again=4.5, layer=1.9, looped=0.9, shared=1.6
+        head=4.0, sublayer=5.5, states=5.2, again=3.6, layer=1.9, looped=0.9, shared=0.9
     ),
-    # MLXT_CPU_STREAMS=2 python tools/bench_plan.py
-    streams=StreamQueue(saved=0.27, gradients=0.4),
     leaves=34,
 )
 """MLX 0.32.4 on Linux, about 50 operations ahead. Fitted to the peaks of `python
@@ -198,11 +181,8 @@ def _backward(job: Job, queue: Queue, layers: list[Part], saved: list[float]) ->
     """
     modules = [block for stack in job.model.stacks() for block in stack.layers()]
     alive: dict[int, float] = {}
-    working, streams = queue.backward, queue.streams
+    working = queue.backward
     gradients = working.head * _embedding(job)
-    if job.parts > 1:
-        trainable = _nbytes(job.model.trainable_parameters())
-        gradients += (job.parts - 1) * streams.gradients * trainable + streams.saved * sum(saved)
     for i in reversed(range(len(layers))):
         layer = layers[i]
         block = layer.saved_bytes + _working(layer, working)

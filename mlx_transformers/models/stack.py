@@ -11,6 +11,7 @@ from ..core.context import Context, SideOutputs
 from ..core.errors import unknown
 from ..core.footprint import ActivationShape
 from ..core.recompute import recompute
+from ..core.weights_first import weights_first
 from ..layers.block import Block, BlockModule
 from ..layers.kinds import (
     DepthKind,
@@ -322,6 +323,7 @@ class Stack(nn.Module):
         if isinstance(block.mixer, SharedBlockMixer) and block.mixer.lender is not None:
             modules.append(block.mixer.lender.layers)
         f = recompute(modules, run) if i in self.recomputed else run
+        f = weights_first(modules, f) if ctx.training else f
         out: tuple[mx.array, dict[str, mx.array], SideOutputs] = f(x, earlier, optional)
         return out
 

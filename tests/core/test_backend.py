@@ -10,9 +10,6 @@ import pytest
 
 from mlx_transformers.core import backend, cpu_streams, jit
 
-# isort: split
-import mlx.core as mx
-
 LINUX = sys.platform.startswith("linux")
 linux_only = pytest.mark.skipif(not LINUX, reason="the backend does nothing elsewhere")
 
@@ -27,7 +24,7 @@ from mlx_transformers.core import backend
 report = backend.prepare()
 print(json.dumps({{
     "blas": report.blas, "jit": report.jit, "warnings": report.warnings, "notes": report.notes,
-    "streams": report.cpu_streams,
+    "streams": report.cpu_streams, "walk": os.environ.get("MLX_BFS_MAX_WIDTH"),
     "one_stream": report.one_stream,
     "same": backend.prepare() is report, "tempdir": tempfile.gettempdir() == before,
     "path": os.environ["PATH"].split(os.pathsep)[0], "sum": mx.ones((3, 3)).sum().item(),
@@ -87,26 +84,26 @@ def test_coming_after_mlx_is_told(tmp_path: Path) -> None:
 
 @linux_only
 @pytest.mark.parametrize(
-    ("environment", "streams"),
+    ("environment", "streams", "walk"),
     [
-        ({}, 1),
-        ({"MLXT_CPU_STREAMS": "auto"}, 1),
-        ({"OPENBLAS_NUM_THREADS": "2"}, 2),
-        ({"OPENBLAS_NUM_THREADS": "2", "MLXT_CPU_STREAMS": "1"}, 1),
-        ({"MLXT_CPU_STREAMS": "3"}, 3),
-        ({"MLXT_CPU_STREAMS": "many"}, 1),
+        ({}, 1, None),
+        ({"MLXT_CPU_STREAMS": "auto"}, 1, None),
+        ({"OPENBLAS_NUM_THREADS": "2"}, 2, "1000"),
+        ({"OPENBLAS_NUM_THREADS": "2", "MLXT_CPU_STREAMS": "1"}, 1, None),
+        ({"MLXT_CPU_STREAMS": "3", "MLX_BFS_MAX_WIDTH": "50"}, 3, "50"),
+        ({"MLXT_CPU_STREAMS": "many"}, 1, None),
     ],
-    ids=["one thread", "auto", "two threads", "one stream", "three", "no number"],
+    ids=["one thread", "auto", "two threads", "one stream", "three, a width of one's own", "none"],
 )
 def test_there_are_as_many_streams_as_threads_or_as_a_user_asks_for(
-    tmp_path: Path, environment: dict[str, str], streams: int
+    tmp_path: Path, environment: dict[str, str], streams: int, walk: str | None
 ) -> None:
     if (os.cpu_count() or 1) < 2:
         pytest.skip("one core")
     found = report(tmp_path, **environment)
     if "OpenBLAS" not in found["blas"] and "MLXT_CPU_STREAMS" not in environment:
-        streams = 1
-    assert found["streams"] == streams
+        streams, walk = 1, None
+    assert (found["streams"], found["walk"]) == (streams, walk)
 
 
 @pytest.mark.parametrize(("threads", "streams"), [(1, 1), (2, 2), (4, 4), (5, 1), (64, 1)])
@@ -115,39 +112,6 @@ def test_many_cores_want_one_stream(
 ) -> None:
     monkeypatch.delenv(cpu_streams.CHOICE, raising=False)
     assert cpu_streams.wanted(threads) == streams
-
-
-WALK = """
-import os
-import mlx_transformers
-import mlx.core as mx
-from mlx_transformers.core.graph_walk import walks_wide
-if {late}:
-    mx.eval(mx.zeros(3) + 1)
-print(walks_wide(), os.environ["MLX_BFS_MAX_WIDTH"])
-"""
-
-
-@pytest.mark.parametrize(
-    ("late", "width", "expected"),
-    [
-        (False, None, "True 1000"),
-        (True, None, "False 1000"),
-        (False, "50", "False 50"),
-        (False, "2000", "True 2000"),
-    ],
-    ids=["first", "after an evaluation", "a narrow width of the user's", "a wide one"],
-)
-def test_graphs_are_walked_wide_unless_mlx_was_at_work_before(
-    late: bool, width: str | None, expected: str
-) -> None:
-    if mx.default_device() != mx.cpu:
-        pytest.skip("a GPU computes here")
-    clean = {k: v for k, v in os.environ.items() if k != "MLX_BFS_MAX_WIDTH"}
-    clean |= {} if width is None else {"MLX_BFS_MAX_WIDTH": width}
-    code = WALK.format(late=late)
-    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True)
-    assert done.stdout.strip() == expected, done.stderr
 
 
 @linux_only

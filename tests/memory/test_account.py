@@ -205,13 +205,14 @@ def test_accumulation_keeps_one_sum_of_gradients() -> None:
     assert twice.saved == once.saved
 
 
-def test_each_further_stream_has_gradients_of_its_own() -> None:
+def test_each_further_stream_has_a_gradient_of_the_head_during_the_loss() -> None:
     """And rows that don't divide into as many parts have one stream."""
-    job, last = replace(job_of(), batch_size=8), "backward of block 0"
+    job = replace(job_of(), batch_size=8)
     one, two, three, four = (account(replace(job, streams=n)) for n in (1, 2, 3, 4))
-    grads = CPU_QUEUE.streams.gradients * one.held["weights"]
-    assert two.phases[last] - one.phases[last] > grads
-    assert four.phases[last] - two.phases[last] == pytest.approx(2 * grads)
+    head = two.phases["loss"] - one.phases["loss"]
+    assert head > 0
+    assert four.phases["loss"] - two.phases["loss"] == pytest.approx(2 * head)
+    assert two.phases["backward of block 0"] == one.phases["backward of block 0"]
     assert three.phases == one.phases
 
 

@@ -5,7 +5,6 @@ import ctypes
 import mlx.core as mx
 import pytest
 
-from mlx_transformers.assembly import parallel as choice
 from mlx_transformers.assembly import plan
 from mlx_transformers.assembly.job import job
 from mlx_transformers.assembly.parallel import parallel_rows
@@ -26,12 +25,6 @@ from .test_step import PLAIN, SGD, arrays, batch, distance, moved, train, vocab
 NO_DROPOUT = ("model.embed.dropout=0.0", "model.block.dropout=0.0")
 LAYER_DROP = "model.depth={{kind='layer_drop', rate={}, by='row', over_depth='linear'}}"
 LORA = "adapt={{kind='lora', rank=2, dropout={}, targets=['mixer.q']}}"
-
-
-@pytest.fixture(autouse=True)
-def _walked_wide(monkeypatch):
-    """Graphs are walked wide, though this process evaluated some before."""
-    monkeypatch.setattr(choice, "walks_wide", lambda: True)
 
 
 @pytest.fixture
@@ -223,21 +216,11 @@ def test_a_user_who_asked_for_nothing_is_told_nothing(tmp_path, monkeypatch, two
     assert "float16" in parallel_rows(recipe).notices[0]
 
 
-def test_graphs_that_are_walked_depth_first_want_one_stream(tmp_path, monkeypatch, two_streams):
-    monkeypatch.setattr(choice, "walks_wide", lambda: False)
-    found = parallel_rows(tiny.recipe(tmp_path))
-    assert found.wanted == 1
-    assert "depth first" in found.why
-
-
 def test_streams_that_take_more_than_the_budget_are_left_out(tmp_path, monkeypatch, two_streams):
     sets = (*NO_DROPOUT, "train.batch_size=4")
-    built, peaks = tiny.built(tmp_path, *sets), {}
-    for streams in (1, 2):
-        monkeypatch.setattr(backend.prepare(), "cpu_streams", streams)
-        peaks[streams] = plan.account(job(built.recipe, built.model)).peak
-    between = (peaks[1] + peaks[2]) / 2
-    memory = plan.Memory(1.0, between, 2 * peaks[2], cpu=True)
+    built = tiny.built(tmp_path, *sets)
+    peak = plan.account(job(built.recipe, built.model)).peak
+    memory = plan.Memory(1.0, 0.9 * peak, 2 * peak, cpu=True)
     monkeypatch.setattr(plan, "available_memory", lambda mac, model: memory)
     assert tiny.built(tmp_path, *sets).step.parallel.wanted == 1
     assert plan.plan(built.recipe, built.model).job.streams == 1
