@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from golden_decoders import EXPERTS, LATENT
+from golden_decoders import DELTA, EXPERTS, LATENT
 
 SCAN = {"mamba_num_heads": 4, "mamba_head_dim": 6, "ssm_state_size": 5, "conv_kernel": 3}
 SCAN |= {"n_groups": 2, "chunk_size": 4, "time_step_min": 0.3, "time_step_max": 0.8, "head_dim": 6}
@@ -15,6 +15,7 @@ KIMI |= {"num_key_value_heads": 4, "num_local_experts": 4, "num_experts_per_tok"
 KIMI |= {"moe_intermediate_size": 8, "linear_head_dim": 6, "linear_num_heads": 3}
 KIMI |= {"num_hidden_layers": 3, "linear_conv_kernel_dim": 3, "tie_word_embeddings": False}
 KIMI |= {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
+HYBRID = {**DELTA, "num_hidden_layers": 3, "linear_value_head_dim": 3}
 
 RECENT: dict[str, tuple[Any, ...]] = {
     "nemotron_h": (
@@ -41,4 +42,9 @@ RECENT: dict[str, tuple[Any, ...]] = {
         "KimiLinearForCausalLM",
         {**KIMI, "n_group": 2, "topk_group": 1, "mlp_layer_types": ["dense", "sparse", "sparse"]},
     ),
+    "olmo_hybrid": (
+        "OlmoHybridForCausalLM",
+        {**HYBRID, "attention_bias": True, "rope_parameters": {"rope_theta": None}},
+    ),
+    "olmo_hybrid_rope": ("OlmoHybridForCausalLM", {**HYBRID, "linear_allow_neg_eigval": False}),
 }

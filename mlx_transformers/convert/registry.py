@@ -102,6 +102,7 @@ from .families.nomic_bert import NOMIC_BERT
 from .families.nystromformer import NYSTROMFORMER
 from .families.olmo import OLMO
 from .families.olmo2 import OLMO2, OLMO3
+from .families.olmo_hybrid import OLMO_HYBRID
 from .families.olmoe import OLMOE
 from .families.openai_gpt import OPENAI_GPT
 from .families.opt import OPT
@@ -247,6 +248,7 @@ FAMILIES: tuple[Family, ...] = (
     OLMO2,
     OLMO3,
     OLMOE,
+    OLMO_HYBRID,
     OPENAI_GPT,
     OPT,
     PEGASUS,

@@ -75,23 +75,6 @@ class SilentBias:
 
 
 @dataclass(frozen=True)
-class Unbalanced:
-    """A router of E experts without a bias of balance there, with one here, which is zero."""
-
-    def load(self, theirs: Arrays) -> Arrays:
-        return [theirs[0], mx.zeros((len(theirs[0]),))]
-
-    def save(self, ours: Arrays) -> Arrays:
-        gate, balance = ours
-        if mx.any(balance != 0).item():
-            raise ConvertError(
-                "A router has learned a bias that balances its experts, which this layout can't "
-                "say. Train with ffn.router.speed = 0 to export the model in it."
-            )
-        return [gate]
-
-
-@dataclass(frozen=True)
 class SplitWithin:
     """One tensor whose rows are those of several, group by group: `sizes` rows of each by turns."""
 

@@ -4,6 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.convert.odd_layouts import Resplit, Unbalanced
 from mlx_transformers.convert.transforms import (
     Add,
     Chain,
@@ -18,7 +19,6 @@ from mlx_transformers.convert.transforms import (
     Stack,
     Transform,
     Transpose,
-    Unbalanced,
 )
 from mlx_transformers.core.errors import ConvertError
 
@@ -42,6 +42,7 @@ CASES: list[tuple[Transform, list[tuple[int, ...]]]] = [
     (Mirrored(1), [(4,)]),
     (Grouped(1), [(6,)]),
     (Unbalanced(), [(3, 4)]),
+    (Resplit((2, 3), Transpose()), [(4, 2), (4, 3)]),
     (Chain(Transpose(), Split((4, 2, 2))), [(5, 8)]),
 ]
 
@@ -78,3 +79,10 @@ def test_a_bias_of_balance_that_a_layout_lacks_is_not_dropped() -> None:
     assert balance.tolist() == [0, 0, 0]
     with pytest.raises(ConvertError, match="learned a bias that balances its experts"):
         Unbalanced().save([gate, balance + 0.1])
+
+
+def test_tensors_that_were_cut_elsewhere_are_cut_anew() -> None:
+    rows = mx.arange(10).reshape(5, 2)
+    first, second = Resplit((2, 3), Same()).load([rows[:3], rows[3:]])
+    assert mx.array_equal(first, rows[:2])
+    assert mx.array_equal(second, rows[2:])

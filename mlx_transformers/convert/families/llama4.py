@@ -12,9 +12,10 @@ from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import MISSING, FlatModel, PathOrFn, biased, config_writer, first_of
 from ..layer_types import FULL, patterned
+from ..odd_layouts import Unbalanced
 from ..rope import rotary
 from ..rows import BLOCK, Row, rows
-from ..transforms import Chain, Split, Swap, Unbalanced
+from ..transforms import Chain, Split, Swap
 from .jamba import layers_where
 from .llama import HF_BLOCK, KEYS, LLAMA, decoder, glu, outer_rows
 
