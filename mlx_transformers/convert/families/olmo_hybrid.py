@@ -24,27 +24,31 @@ OUT_EPS = 1e-5
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of an OlmoHybridConfig."""
     config.ignore("linear_a_log_min", "linear_a_log_max")  # of the start alone
-    unrotated = no_positions(config)
-    table = attending(config)
-    if unrotated:
-        table["position"] = {"kind": "none"}
+    table = unrotated(config) if no_positions(config) else attending(config)
     linear = {"placement": "pre", "mixer": delta(config)}
     return patterned(table, mixer_types(config), {FULL: {}, LINEAR: linear})
 
 
+ROTARY = ("rope_parameters", "rope_scaling")
+
+
 def no_positions(config: HfConfig) -> bool:
     """Whether attention has no positions: the file says null for the base of the rotary ones."""
-    for name in ("rope_parameters", "rope_scaling"):
-        given = config.data.get(name)
+    tables = [config.data.get(name) for name in ROTARY]
+    for given in (*tables, config.data):
         if isinstance(given, dict) and "rope_theta" in given:
-            bare = given["rope_theta"] is None
-            if bare:
-                config.data = {**config.data, name: None, "rope_theta": 10000.0}
-            return bare
-    bare = "rope_theta" in config.data and config.data["rope_theta"] is None
-    if bare:
-        config.data = {**config.data, "rope_theta": 10000.0}
-    return bare
+            return given["rope_theta"] is None
+    return False
+
+
+def unrotated(config: HfConfig) -> Table:
+    """Return the table of a model without positions."""
+    given = config.data
+    config.data = {key: x for key, x in given.items() if key not in (*ROTARY, "rope_theta")}
+    table = attending(config) | {"position": {"kind": "none"}}
+    config.data = given
+    config.ignore(*ROTARY, "rope_theta")
+    return table
 
 
 def delta(config: HfConfig) -> Table:
