@@ -69,6 +69,20 @@ def test_tokens_of_roles_follow_those_of_the_text() -> None:
     assert found[KEY + "token_type"][256:] == [3, 3, 3, 5]
 
 
+@pytest.mark.parametrize("kind", ["char", "byte"])
+def test_tokens_of_roles_are_read_back(kind: str) -> None:
+    plain = CharTokenizer.train([TEXT]) if kind == "char" else ByteTokenizer()
+    ours = with_controls(plain, ("pad", "image"))
+    found = write_metadata(ours, ours.vocab_size + 2)
+    again = read_metadata(found)
+    assert again is not None
+    assert again.fingerprint() == ours.fingerprint()
+    assert again.encode(TEXT) == ours.encode(TEXT)
+    found[KEY + "tokens"][plain.vocab_size] = "<|wormhole|>"
+    with pytest.raises(DataError, match=f"wormhole.* behind {plain.vocab_size}"):
+        read_metadata(found)
+
+
 def test_the_begin_token_is_put_in_front_as_in_the_published_tokenizer() -> None:
     model = SentencePiece(vocab_size=300).build([TEXT]).parsed()
     pieces = [Piece("<unk>", 0.0, "unknown"), Piece("<eos>", 0.0, "control")]
