@@ -18,7 +18,7 @@ from .config import ACTIVATIONS, HfConfig
 from .family import Family, Table, readable
 from .gguf_architecture import Architecture
 from .gguf_architectures import ARCHITECTURES
-from .gguf_factors import extra, take
+from .gguf_factors import USUAL_BASE, extra, take
 from .gguf_file import read_file
 from .gguf_latents import split_latents
 from .gguf_layers import PATTERN, layers_of, pattern_of
@@ -242,6 +242,8 @@ def _config(arch: Architecture, metadata: Mapping[str, Any], tied: bool, where: 
     _check_values(arch, own, where, prefix)
     read = {arch.keys[key]: key for key in own if key in arch.keys}
     found: Table = {ours: own.pop(key) for ours, key in read.items()}
+    if isinstance(arch.positions, Rotary) and "rope.freq_base" in arch.keys:
+        found.setdefault(arch.keys["rope.freq_base"], USUAL_BASE)
     if arch.positions is not None:
         found |= arch.positions.read(own, found, f"{where} sets {prefix.removesuffix('.')}")
     if arch.pattern is not None:

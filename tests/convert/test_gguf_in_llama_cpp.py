@@ -14,8 +14,9 @@ import pytest
 from mlx_transformers.assembly.published import read_published, read_source
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.gguf import as_gguf, config_of, metadata_of, read_gguf
-from mlx_transformers.convert.gguf_factors import scaling
+from mlx_transformers.convert.gguf_factors import factors, scaling
 from mlx_transformers.convert.gguf_file import read_file
+from mlx_transformers.convert.gguf_writer import write_file
 from mlx_transformers.core.errors import ConvertError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.verbs.export_run import exportable, write_llama_cpp
@@ -127,10 +128,47 @@ def test_the_scaling_of_llama_3_1_is_a_tensor(name: str, tmp_path: Path) -> None
 
 
 def test_other_factors_of_rotary_positions_are_refused() -> None:
-    with pytest.raises(ConvertError, match=r"not LLaMA 3\.1's way"):
+    with pytest.raises(ConvertError, match=r"no scaling of LLaMA 3\.1's kind was found"):
         scaling({"rope_theta": 100.0}, mx.array([1.0, 3.0, 2.0, 8.0]), "x.gguf")
     with pytest.raises(ConvertError, match="are not written as GGUF"):
         metadata_of(config("qwen2", rope_scaling=LLAMA31))
+
+
+@pytest.mark.parametrize(
+    ("width", "theta", "context", "high"),
+    [
+        (8, 100.0, 100, 4.0),  # one pair is interpolated
+        (128, 100.0, 64, 2.0),  # the pairs tell both limits
+        (128, 1e4, 1000, 3.0),
+        (128, 100.0, 512, 4.0),  # no pair reaches the factor
+    ],
+)
+def test_a_scaling_follows_from_its_interpolated_pairs(
+    width: int, theta: float, context: int, high: float
+) -> None:
+    rope = LLAMA31 | {"original_max_position_embeddings": context, "high_freq_factor": high}
+    found = factors(config("llama", head_dim=width, rope_theta=theta, rope_scaling=rope))
+    assert found is not None
+    assert scaling({"rope_theta": theta}, found, "x.gguf") == rope
+
+
+def test_a_scaling_that_does_not_follow_from_its_factors_is_refused() -> None:
+    rope = LLAMA31 | {"high_freq_factor": 2.0, "original_max_position_embeddings": 64}
+    with pytest.raises(ConvertError, match=r"the scaling doesn't follow.*--to hf"):
+        factors(config("llama", head_dim=12, rope_theta=100.0, rope_scaling=rope))
+
+
+def test_a_file_that_names_no_base_has_that_of_llama_cpp(tmp_path: Path) -> None:
+    rope = LLAMA31 | {"original_max_position_embeddings": 64}
+    source = write(tmp_path / "model", "llama", rope_scaling=rope, rope_theta=10000.0)
+    path = tmp_path / "model.gguf"
+    run = import_run(source, root=tmp_path / "runs")
+    write_llama_cpp(replace(exportable(run.path), tokenizer=ByteTokenizer()), path)
+    metadata, tensors, _ = read_file(path)
+    del metadata["llama.rope.freq_base"]
+    write_file(path, metadata, tensors)
+    found = read_gguf(path).config.data
+    assert (found["rope_theta"], found["rope_scaling"]) == (10000.0, rope)
 
 
 def test_other_layers_with_a_window_are_told() -> None:
