@@ -60,10 +60,13 @@ def rotated(config: HfConfig) -> list[Any]:
     """Return for each layer whether it has rotary positions.
 
     Raises:
-        ConvertError: the config says so for fewer layers.
+        ConvertError: the config says so for fewer layers, or in steps below 1.
     """
-    count, every = config.get("num_hidden_layers"), config.get("no_rope_layer_interval")
-    given = config.get("no_rope_layers") or [int((i + 1) % every != 0) for i in range(count)]
+    count, given = config.get("num_hidden_layers"), config.get("no_rope_layers")
+    if not given:
+        every = step(config, "no_rope_layer_interval")
+        given = [int((i + 1) % every != 0) for i in range(count)]
+    config.ignore("no_rope_layer_interval")
     if len(given) < count:
         raise ConvertError(f"{config.where}: no_rope_layers has {len(given)} of {count} layers.")
     return list(given[:count])
@@ -92,10 +95,29 @@ def attention_types(config: HfConfig) -> list[str]:
 
 
 def expert_layers(config: HfConfig) -> list[int]:
-    """Return the layers with experts."""
-    every, count = config.get("interleave_moe_layer_step"), config.get("num_hidden_layers")
-    named = config.get("moe_layers")
-    return list(range(every - 1, count, every)) if named is None else list(named)
+    """Return the layers with experts.
+
+    Raises:
+        ConvertError: the config names them in steps below 1.
+    """
+    named, key = config.get("moe_layers"), "interleave_moe_layer_step"
+    if named is not None:
+        config.ignore(key)
+        return list(named)
+    every = step(config, key)
+    return list(range(every - 1, config.get("num_hidden_layers"), every))
+
+
+def step(config: HfConfig, key: str) -> int:
+    """Return every how many layers one is of another kind.
+
+    Raises:
+        ConvertError: the number is below 1.
+    """
+    every = int(config.get(key))
+    if every < 1:
+        raise ConvertError(f"{config.where}: {key} = {every} has to be at least 1.")
+    return every
 
 
 def experts(config: HfConfig) -> Table:

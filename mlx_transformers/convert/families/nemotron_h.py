@@ -32,13 +32,10 @@ NO_EFFECT = (
     *("use_mamba_kernels", "mamba_ssm_cache_dtype", "num_logits_to_keep", "output_router_logits"),
     *(
         "tie_word_embeddings",
-        "mamba_proj_bias",
         "hidden_dropout",
         "n_shared_experts",
         "moe_shared_expert_overlap",
     ),
-    # a step size is at least `time_step_min`, whatever these say
-    *("time_step_limit", "mamba_dt_limit"),
     # layers that predict further tokens, which transformers and mlx-lm leave out too
     *("num_nextn_predict_layers", "mtp_layers_block_type", "mtp_hybrid_override_pattern"),
 )
@@ -77,6 +74,7 @@ def scan(config: HfConfig) -> Table:
     config.expect("mamba_hidden_act", "silu")
     size, groups = config.get("mamba_head_dim"), either(config, "n_groups", "mamba_n_groups")
     least = either(config, "time_step_min", "mamba_dt_min")
+    check_of_mlx_lm(config, least)
     return {
         "kind": "mamba2",
         "inner_dim": config.get("mamba_num_heads") * size,
@@ -94,6 +92,32 @@ def scan(config: HfConfig) -> Table:
         "dt_floor": either(config, "time_step_floor", "mamba_dt_init_floor"),
         "dt_at_least": least,
     }
+
+
+def check_of_mlx_lm(config: HfConfig, least: float) -> None:
+    """Refuse what transformers passes over and mlx-lm computes with, where the two differ.
+
+    Args:
+        config: the config.
+        least: the smallest step size, which transformers takes for the bound.
+
+    Raises:
+        ConvertError: names the key.
+    """
+    key = "mamba_dt_limit" if "mamba_dt_limit" in config else "time_step_limit"
+    limit, end = config.optional(key), float("inf")
+    if limit is not None and [*limit] not in ([0.0, end], [least, end]):
+        raise ConvertError(
+            f"{config.where}: {key} = {limit} is not built: mlx-lm bounds the step sizes by it, "
+            f"transformers by time_step_min = {least} alone. If the model was trained so, take the "
+            "key out."
+        )
+    # The other way round transformers writes itself, and the tensors have the biases.
+    if config.optional("mamba_proj_bias") and not config.get("use_bias"):
+        raise ConvertError(
+            f"{config.where}: mamba_proj_bias = True beside use_bias = False is not built: mlx-lm "
+            "goes by the former, transformers by the latter. Set both to what the tensors have."
+        )
 
 
 def either(config: HfConfig, key: str, former: str) -> Any:
