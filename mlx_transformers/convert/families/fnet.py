@@ -4,9 +4,7 @@ from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..flat_model import PathOrFn, config_writer
 from ..rows import BLOCK, Row
-from ..task_heads import (
-    architecture_of,
-)
+from ..task_heads import architecture_of
 from .bert import ENCODER_KEYS, TENSORFLOW_NAMES, bert_head, norm_of, outer_rows
 
 HF_BLOCK = "fnet.encoder.layer.{i}"

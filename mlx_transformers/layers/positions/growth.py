@@ -14,8 +14,8 @@ class Growth(Config):
 
     growth: float = Field(0.0, ge=0)
     """β of a factor of the queries that grows with position p, `1 + β ln(1 + ⌊p / growth_every⌋)`
-    (Ministral 3, and Llama 4 in layers without positions; after Nakanishi 2025, "Scalable-
-    Softmax")."""
+    (Ministral 3, and Llama 4 in layers without positions; after Nakanishi 2025,
+    "Scalable-Softmax")."""
     growth_every: int | None = Field(None, ge=1)
     """Positions between two steps of that factor."""
     growth_first: int = Field(0, ge=0, le=1)
