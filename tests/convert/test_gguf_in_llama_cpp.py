@@ -140,7 +140,7 @@ def test_other_factors_of_rotary_positions_are_refused() -> None:
         (8, 100.0, 100, 4.0),  # one pair is interpolated
         (128, 100.0, 64, 2.0),  # the pairs tell both limits
         (128, 1e4, 1000, 3.0),
-        (128, 100.0, 512, 4.0),  # no pair reaches the factor
+        (128, 100.0, 800, 4.0),  # no pair reaches the factor
     ],
 )
 def test_a_scaling_follows_from_its_interpolated_pairs(
