@@ -19,6 +19,8 @@ from .preference import PairLoss, ReferenceFreeLoss
 class Orpo(ChunkedKind):
     """Negative log-likelihood of the chosen completion, times `nll`, plus a loss of the pair.
 
+    The losses, and the `nll` of each where none is set:
+
     "orpo": the log odds ratio of mean log-probabilities (Hong et al. 2024, equation 6); `nll` 1.
     "simpo": mean log-probabilities with a margin (Meng et al. 2024, equation 6); `nll` 0.
     "cpo": summed log-probabilities (Xu et al. 2024, equation 3); `nll` 1.
@@ -37,8 +39,9 @@ class Orpo(ChunkedKind):
     """Margin of "simpo", on the scale of beta."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     """Assumed share of pairs whose labels are swapped, in "simpo" and "cpo"."""
-    nll: float = Field(1.0, ge=0)
-    """Weight of the chosen completion's negative log-likelihood per token."""
+    nll: float | None = Field(None, ge=0)
+    """Weight of the chosen completion's negative log-likelihood per token; unset, that of the
+    loss's paper: 0 for "simpo", 1 for "orpo" and "cpo"."""
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -58,6 +61,13 @@ class Orpo(ChunkedKind):
             raise ValueError("loss 'orpo' doesn't read objective.label_smoothing: unset it")
         return self
 
+    @property
+    def nll_weight(self) -> float:
+        """`nll`, or that of the loss's paper where none is set."""
+        if self.nll is not None:
+            return self.nll
+        return 0.0 if self.loss == "simpo" else 1.0
+
     def build(self) -> "OrpoObjective":
         return OrpoObjective(self)
 
@@ -76,7 +86,7 @@ class OrpoObjective:
         chosen, rejected = mx.split(mean, 2)
         losses = self._losses(chosen, rejected, *mx.split(logp, 2))
         nll = (-chosen * weights).sum()
-        total = (losses * weights).sum() + config.nll * nll
+        total = (losses * weights).sum() + config.nll_weight * nll
         right = mx.stop_gradient(chosen > rejected)
         parts = {
             "loss": mx.stop_gradient(total),

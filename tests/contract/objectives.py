@@ -179,7 +179,7 @@ ROWS = [
     Row("objective", "rloo", {"kind": "rloo"}),
     Row("objective", "reinforce", {"kind": "reinforce"}),
     Row("objective", "orpo", {"kind": "orpo"}),
-    Row("objective", "simpo", {"kind": "orpo", "loss": "simpo", "nll": 0.0}),
+    Row("objective", "simpo", {"kind": "orpo", "loss": "simpo"}),
     Row("objective", "contrastive", {"kind": "contrastive", "temperature": 5.0}),
     Row("objective", "text and pictures", {"kind": "mixed_modal", **NEEDED["mixed_modal"]}),
     *(Row("objective", kind, {"kind": kind}) for kind in BATCHES if kind not in LISTED),

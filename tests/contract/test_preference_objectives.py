@@ -201,6 +201,16 @@ def test_kto_weighs_good_and_bad_rows_against_the_kl_of_mismatched_ones():
     assert float(found.parts["kl"]) == pytest.approx(kl * w.sum(), rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize(("loss", "weight"), [("orpo", 1.0), ("simpo", 0.0), ("cpo", 1.0)])
+def test_the_likelihood_weighs_as_in_the_paper_of_the_loss_unless_set(loss, weight):
+    table, model = {"kind": "orpo", "loss": loss}, model_of(1)
+    unset, alone = (loss_of(table | nll, model=model) for nll in ({}, {"nll": 0.0}))
+    likelihood = float(unset.parts["nll"])
+    assert float(unset.total - alone.total) == pytest.approx(weight * likelihood, rel=1e-4)
+    doubled = loss_of(table | {"nll": 2.0}, model=model)
+    assert float(doubled.total - alone.total) == pytest.approx(2 * likelihood, rel=1e-4)
+
+
 def test_simpo_and_cpo_take_label_smoothing():
     model, share = model_of(1), 0.2
     (good, n_good), (bad, n_bad) = log_probs(model, "chosen"), log_probs(model, "rejected")
