@@ -251,7 +251,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "sequential_digits": Claim(
         "S4D names digits that it reads pixel by pixel better than an LSTM",
-        "Gu et al. 2022 (S4D), table 4; Gu et al. 2021 (S4), table 6",
+        "Gu et al. 2022 (S4D), section 5; Gu et al. 2021 (S4), section 4.3",
         "accuracy",
         last("val_accuracy", s4d="digits s4d", lstm="digits lstm"),
         lambda v: v["s4d"] > v["lstm"],
