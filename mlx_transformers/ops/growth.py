@@ -1,4 +1,4 @@
-"""Growth of linear layers: wider, deeper, and as experts, with the function kept.
+"""Growth of linear layers: wider, and as experts, with the function kept.
 
 Weights are `[out, in]`. Net2Net: Chen, Goodfellow & Shlens 2016, algorithm 1 and section 2.3.
 """
@@ -17,11 +17,6 @@ def widen_in(weight: mx.array, mapping: mx.array, axis: int = -1) -> mx.array:
     shape = [1] * weight.ndim
     shape[axis] = -1
     return mx.take(weight, mapping, axis=axis) / counts.reshape(shape)
-
-
-def identity(dim: int, dtype: mx.Dtype = mx.float32) -> tuple[mx.array, mx.array]:
-    """Return weight and bias of the layer that changes nothing; after relu it stays exact."""
-    return mx.eye(dim, dtype=dtype), mx.zeros((dim,), dtype)
 
 
 def expert_copies(weight: mx.array, n_experts: int) -> mx.array:

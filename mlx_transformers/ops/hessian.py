@@ -4,17 +4,10 @@ The squared error of a layer's outputs is a quadratic form of its weights with t
 `H = 2 XᵀX / n`. Computed once per layer, in NumPy and float64: MLX has no float64 on a GPU.
 """
 
-import mlx.core as mx
 import numpy as np
 
 DAMP = 0.01
 """Share of the mean diagonal that is added to the diagonal (both papers' code)."""
-
-
-def hessian(x: mx.array | np.ndarray) -> np.ndarray:
-    """Return `2 XᵀX / n` of inputs `[n, in]` in float64."""
-    rows = np.asarray(x, dtype=np.float64)
-    return 2 / len(rows) * rows.T @ rows
 
 
 def silence_dead(weight: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

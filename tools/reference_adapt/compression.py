@@ -13,7 +13,7 @@ from reference_ops.rounding import (
 )
 
 from mlx_transformers.ops import gptq, packed, pruning
-from mlx_transformers.ops.hessian import DAMP, hessian
+from mlx_transformers.ops.hessian import DAMP
 from mlx_transformers.ops.sparsegpt import sparsegpt
 from reference_adapt.numeric import Arrays, Options, Rule
 
@@ -23,6 +23,12 @@ TYPES = {
     "int16": (-32768, 32767),
     "int32": (-(2**31), 2**31 - 1),
 }
+
+
+def hessian(x: np.ndarray) -> np.ndarray:
+    """`2 XᵀX / n` of inputs `[n, in]` in float64."""
+    rows = np.asarray(x, dtype=np.float64)
+    return 2 / len(rows) * rows.T @ rows
 
 
 def observers(options: Options, x: Arrays) -> Arrays:

@@ -8,7 +8,7 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.layers.ffns.mlp import Mlp
 from mlx_transformers.layers.ffns.moe import Moe, MoeFfn
 from mlx_transformers.layers.routers.top_k import TopK
-from mlx_transformers.ops.growth import expert_copies, identity, widen_in, widen_out
+from mlx_transformers.ops.growth import expert_copies, widen_in, widen_out
 from mlx_transformers.ops.sparse_training import drop_and_grow, update_fraction
 from reference_groups.case import Arrays, Case, Rule
 
@@ -27,6 +27,11 @@ def rigl(case: Case) -> Arrays:
         "drop_fraction": update_fraction(steps, end, alpha),
         "drop_fraction_here": fraction.reshape(1),
     }
+
+
+def identity(dim: int) -> tuple[mx.array, mx.array]:
+    """Weight and bias of the layer that changes nothing; after relu it stays exact."""
+    return mx.eye(dim), mx.zeros(dim)
 
 
 def net2net(case: Case) -> Arrays:
