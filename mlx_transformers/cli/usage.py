@@ -1,11 +1,13 @@
 """Help and errors of all verbs: values by their metavars, and the name that a user meant."""
 
 import re
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from typer.core import TyperGroup
 
-from ..core.names import nearest
+from ..core.names import equivalent, nearest
 
 METAVARS = {"int": "N", "float": "X", "str": "TEXT", "Path": "FILE", "bool": ""}
 """Values of options in a help text, where an option doesn't name its own; a switch has none."""
@@ -22,6 +24,15 @@ PLAIN = {
     ),
 }
 """Messages of typer's checks, and plainer words for them."""
+
+ALIKE = 0.75
+"""Least similarity of a misspelt option: higher than of a key, as many options are short."""
+
+ADAPTERS = ("lora", "dora", "vera", "ia3", "bitfit")
+"""Kinds of a recipe's optional table [adapt] that other libraries have as options."""
+
+USUAL = "llama_tiny"
+"""The recipe whose tables and keys an unknown option is looked for in."""
 
 
 class Verbs(TyperGroup):
@@ -87,20 +98,47 @@ def _hint(option: str, params: list[Any]) -> str:
     flags = [flag for param in params for flag in (*param.opts, *param.secondary_opts)]
     flag_of = {flag.lstrip("-").replace("-", "_"): flag for flag in flags if flag.startswith("--")}
     name = option.lstrip("-").replace("-", "_")
-    match = nearest(name, flag_of)
-    if match is not None:
+    argument_of = {
+        word: param
+        for param in params
+        if param.param_type_name == "argument"
+        for word in (param.name, *re.findall(r"\w+", str(param.metavar).lower()))
+    }
+    if hint := _among(flag_of, argument_of, partial(equivalent, name)):
+        return hint
+    sets = "set" in flag_of and any("RECIPE" in str(param.metavar) for param in params)
+    if sets and name in ADAPTERS:
+        return f" Did you mean --set adapt.kind={name}?"
+    if hint := _among(flag_of, argument_of, partial(nearest, name, cutoff=ALIKE)):
+        return hint
+    return _key_hint(name) if sets else ""
+
+
+def _among(
+    flag_of: dict[str, str],
+    argument_of: dict[str, Any],
+    find: Callable[[Iterable[str]], str | None],
+) -> str:
+    """Name the option, or else the argument, that `find` finds; "" if neither is meant."""
+    if (match := find(flag_of)) is not None:
         return f" Did you mean {flag_of[match]}?"
-    argument_of = {param.name: param for param in params if param.param_type_name == "argument"}
-    if (argument := nearest(name, argument_of)) is not None:
-        return f" Give {argument_of[argument].metavar} without an option, as the argument."
-    reads_recipe = any("RECIPE" in str(param.metavar) for param in params)
-    paths = _keys(name) if "set" in flag_of and reads_recipe else []
-    return f" Did you mean --set {paths[0]}=VALUE?" if paths else ""
+    if (match := find(argument_of)) is not None:
+        return f" Give {argument_of[match].metavar} without an option, as the argument."
+    return ""
 
 
-def _keys(name: str) -> list[str]:
-    """The paths of the keys of a recipe that `name` probably means."""
-    from ..assembly.recipe import Recipe
-    from ..recipe.schema import nearest_paths
+def _key_hint(name: str) -> str:
+    """Name the key of --set that `name` probably means, with the table that it needs; or ""."""
+    from ..assembly.recipe import load_recipe
+    from ..core.errors import RecipeError
+    from ..recipe.schema import nearest_settable
 
-    return nearest_paths(Recipe, name)
+    kind = f"adapt.kind={ADAPTERS[0]}"
+    try:
+        paths = nearest_settable(load_recipe(USUAL, [kind]), name)
+    except RecipeError:  # this hint needs the recipes that come with the package
+        return ""
+    if not paths:
+        return ""
+    first = f"--set {kind} " if paths[0].startswith("adapt.") else ""
+    return f" Did you mean {first}--set {paths[0]}=VALUE?"

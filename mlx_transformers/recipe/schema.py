@@ -102,8 +102,7 @@ def nearest_paths(
     """
     paths = {name: [p for p in places if p != beside] for name, places in key_paths(root).items()}
     paths = {name: places for name, places in paths.items() if places}
-    every = [path for places in paths.values() for path in places]
-    match = key if key in paths else nearest(key, [*paths, *every], ALIKE)
+    match = key if key in paths else _nearest_of(key, paths)
     if match is None or match not in paths:
         return [] if match is None else [match]
     if there := [
@@ -113,6 +112,31 @@ def nearest_paths(
     shortest = paths[match][0].count(".")
     near = [path for path in paths[match] if path.count(".") == shortest]
     return sorted(near, key=lambda path: not path.startswith(USUAL))
+
+
+def nearest_settable(root: Config, key: str) -> list[str]:
+    """The paths of the key that `key` probably means among the values, not tables, that the tables
+    of a typed recipe have; in order of the recipe."""
+    paths: dict[str, list[str]] = {}
+    for path in _settable(root):
+        paths.setdefault(path.rpartition(".")[2], []).append(path)
+    match = key if key in paths else _nearest_of(key, paths)
+    return [] if match is None else paths.get(match, [match])
+
+
+def _nearest_of(key: str, paths: dict[str, list[str]]) -> str | None:
+    """The key, or the whole path of one, that `key` probably means."""
+    return nearest(key, [*paths, *(path for places in paths.values() for path in places)], ALIKE)
+
+
+def _settable(table: Config, place: str = "") -> Iterator[str]:
+    """The paths of the values of a typed table and of those within it, tables of free names left
+    out; the shallow ones first."""
+    fields = type(table).model_fields
+    yield from (f"{place}{name}" for name, info in fields.items() if _is_value(info))
+    for name in fields:
+        if isinstance(inner := getattr(table, name), Config):
+            yield from _settable(inner, f"{place}{name}.")
 
 
 def _is_value(info: FieldInfo) -> bool:

@@ -1,12 +1,21 @@
 """Unknown verbs, options and keys name what the user meant, in the words of other libraries too."""
 
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
 import pytest
 import typer
 
+from mlx_transformers.assembly.recipe import Recipe
 from mlx_transformers.cli.main import app
+from mlx_transformers.cli.usage import ADAPTERS
 from mlx_transformers.core.errors import DataError
+from mlx_transformers.core.names import SYNONYMS
 from mlx_transformers.data.batches.chat import chat_template
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.recipe.schema import key_paths
+from mlx_transformers.recipe.slot import KINDS
 
 from .conftest import Mlxt
 
@@ -25,6 +34,14 @@ from .conftest import Mlxt
         ("train tiny --wd 0.1", "Did you mean --set optim.weight_decay=VALUE?"),
         ("finetune a tiny --max-seq-length 8", "Did you mean --set train.seq_len=VALUE?"),
         ("train tiny --steps-per-eval 8", "Did you mean --set eval.every=VALUE?"),
+        ("finetune a b --lora", "Did you mean --set adapt.kind=lora?"),
+        ("train tiny --lora-rank 4", "Did you mean --set adapt.kind=lora --set adapt.rank=VALUE?"),
+        ("quantize --model tiny", "Give SRC without an option, as the argument."),
+        ("train tiny --depth 4", "Did you mean --set model.n_layers=VALUE?"),
+        ("train tiny --dropout 0.1", "Did you mean --set model.embed.dropout=VALUE?"),
+        ("generate tiny --verbose", "No such option: --verbose. ╰"),
+        ("generate tiny --stream", "No such option: --stream. ╰"),
+        ("train tiny --epochs 3", "No such option: --epochs. ╰"),
     ],
 )
 def test_an_unknown_word_of_a_command_names_the_nearest(mlxt: Mlxt, line: str, hint: str) -> None:
@@ -68,6 +85,24 @@ def test_a_key_of_another_library_or_table_names_its_place(mlxt: Mlxt, key: str,
     outcome = mlxt("show", "tiny", "--set", f"{key}=3")
     assert outcome.code == 1
     assert f"Did you mean {hint}?" in outcome.err
+
+
+def commands_under(command: Any) -> Iterator[Any]:
+    yield command
+    for below in getattr(command, "commands", {}).values():
+        yield from commands_under(below)
+
+
+def test_each_word_of_another_library_stands_for_a_name_that_exists() -> None:
+    paths = key_paths(Recipe)
+    known = {*paths, *chain.from_iterable(paths.values()), *chain.from_iterable(KINDS.values())}
+    for command in commands_under(typer.main.get_command(app)):
+        flags = chain.from_iterable(param.opts for param in command.params)
+        known |= {command.name, *(flag.lstrip("-").replace("-", "_") for flag in flags)}
+        known |= {str(param.metavar).lower() for param in command.params}
+    meant = {name for names in SYNONYMS.values() for name in names}
+    assert meant - known == set()
+    assert set(ADAPTERS) <= KINDS["adapt"].keys()
 
 
 def verbs_on_a_run() -> list[str]:
