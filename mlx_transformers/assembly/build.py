@@ -154,7 +154,7 @@ def build(
     recipe = resolve_auto(recipe, model, ranks.processes)
     parallel = parallel_rows(recipe, ranks.processes)
     if parallel.wanted > 1 and not streams_fit(recipe, model):
-        parallel = ParallelRows(1, "Several streams would take more memory than is free.")
+        parallel = ParallelRows()
     counts, flops = count(model), flops_per_token(model, recipe.train.seq_len)
     objective = build_objective(recipe, ranks)
     optimizer = build_optimizer(recipe, model, ranks, trains)

@@ -29,6 +29,25 @@ def parallel_rows(recipe: Recipe, processes: int = 1) -> ParallelRows:
     return ParallelRows(1 if why else count, why, asked)
 
 
+def settle_as_before(
+    parallel: ParallelRows, recipe: Recipe, earlier: int | None, processes: int = 1
+) -> None:
+    """Compute the rows of a resumed run in as many parts as before, so that it goes on bit for bit.
+
+    A number that a user names comes first, and so does a machine with other streams.
+
+    Args:
+        parallel: how this process would compute them by itself.
+        recipe: the recipe.
+        earlier: the parts of the run's earlier steps; None where there were none.
+        processes: those that train it together.
+    """
+    if earlier is None or cpu_streams.asked() is not None:
+        return
+    if earlier == 1 or parallel_rows(recipe, processes).wanted == earlier:
+        parallel.settle(earlier)
+
+
 def _why_whole(recipe: Recipe, processes: int) -> str:
     """The reason why a recipe's batches can't be computed in parts, as far as it tells."""
     train = recipe.train

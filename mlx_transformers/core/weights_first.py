@@ -13,7 +13,8 @@ def weights_first(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callab
 
     The gradient of a weight is an output of the backward pass, and MLX computes outputs last: the
     activations that it needs would stay in memory until then, those of all blocks at once where
-    MLX walks graphs wide (`core.cpu_streams`).
+    MLX walks graphs wide (`core.cpu_streams`). Derivatives are those of reverse mode: `mx.jvp` and
+    `mx.vmap` of the gradient are not implemented.
     """
 
     def inner(x: mx.array, *args: Any) -> Any:

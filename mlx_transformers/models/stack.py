@@ -24,6 +24,7 @@ from ..layers.kinds import (
 )
 from ..layers.mixers.shared_block import EMBEDDED, SharedBlockMixer, share_blocks
 from ..layers.parameter import Place
+from ..ops.device import on_cpu
 from ..recipe.config import Config
 from ..recipe.slot import Slot
 from .model import SavesBytes, TowerSpec
@@ -323,7 +324,7 @@ class Stack(nn.Module):
         if isinstance(block.mixer, SharedBlockMixer) and block.mixer.lender is not None:
             modules.append(block.mixer.lender.layers)
         f = recompute(modules, run) if i in self.recomputed else run
-        f = weights_first(modules, f) if ctx.training else f
+        f = weights_first(modules, f) if ctx.training and on_cpu() else f
         out: tuple[mx.array, dict[str, mx.array], SideOutputs] = f(x, earlier, optional)
         return out
 

@@ -66,7 +66,7 @@ def attention(
 def _cpu_block(mask: Mask, size: int) -> int:
     """Queries of a block on the CPU: in short rows all, where every query sees all keys, since
     smaller blocks would skip nothing and their results have to be joined."""
-    skips = mask.causal or mask.window is not None
+    skips = mask.causal or mask.window is not None or mask.chunk is not None
     return BLOCK if skips or size > SHORT else SHORT
 
 

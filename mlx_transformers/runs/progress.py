@@ -18,6 +18,7 @@ class Progress:
         best_step: the step of it.
         stale_evals: evaluations since then.
         cursor: position of the data stream.
+        cpu_streams: CPU streams that shared the rows of the last step's batches; None before it.
     """
 
     step: int = 0
@@ -28,6 +29,7 @@ class Progress:
     best_step: int = 0
     stale_evals: int = 0
     cursor: dict[str, Any] = field(default_factory=dict)
+    cpu_streams: int | None = None
 
     def stopped_early(self, patience: int | None) -> bool:
         """Whether `patience` evaluations in a row brought no better loss."""

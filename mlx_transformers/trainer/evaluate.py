@@ -42,7 +42,13 @@ class Evaluator:
         self.average = average
         self.ranks, self.unit = ranks, unit
         self.parallel = parallel or ParallelRows()
-        state = [[m.state for m in loss.roles.values()], average.state if average else {}]
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        """Compile anew: a compiled function keeps the number of parts that it was traced with."""
+        average, roles = self.average, self.loss.roles
+        state = [[m.state for m in roles.values()], average.state if average else {}]
+        self._streams = self.parallel.streams
         self._sums = Traced(self._forward, state)
 
     def _forward(self, batch: dict[str, mx.array]) -> dict[str, mx.array]:
@@ -61,6 +67,8 @@ class Evaluator:
 
     def __call__(self, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
         totals: dict[str, float] = {}
+        if self._streams != self.parallel.streams:
+            self._rebuild()
         for batch in batches:
             sums = self._sums({name: mx.array(batch[name]) for name in sorted(batch)})
             mx.eval(sums)

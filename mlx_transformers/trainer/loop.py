@@ -81,10 +81,11 @@ class Trainer:
         with StopSignals() as stop, ExitStack() as threads:
             while self.reason is None:
                 began = time.perf_counter()
-                metrics = self.step(self._microbatches(), self.progress.step)
+                microbatches = self._microbatches()
                 if previous is None:
-                    # Only now is it known whether several streams compute: by the first batch.
+                    self.step.parallel.check(self.step.loss, microbatches[0])
                     threads.enter_context(self.step.parallel.single_threaded())
+                metrics = self.step(microbatches, self.progress.step)
                 mx.async_eval(metrics, self.step.state)
                 if previous is not None:
                     mx.eval(previous)  # One step ahead of the device, never more.
@@ -112,6 +113,7 @@ class Trainer:
         self.progress.step += 1
         self.progress.tokens += self.tokens_per_step
         self.progress.cursor = self.feed.cursor
+        self.progress.cpu_streams = self.step.parallel.streams
         name = self.step.train_state.ranks.stop(stop.name)
         if self.progress.step >= self.config.steps:
             self.reason = "finished"

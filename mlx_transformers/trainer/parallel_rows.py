@@ -62,6 +62,11 @@ class ParallelRows:
             self.why = why_whole(loss, batch, self.wanted)
             self.streams = 1 if self.why else self.wanted
 
+    def settle(self, count: int) -> None:
+        """Compute batches in `count` parts without a check, as earlier steps were computed."""
+        self.wanted = self.streams = count
+        self.why, self._checked = "", True
+
     @contextmanager
     def single_threaded(self) -> Iterator[None]:
         """Have matrix products inside the block use one thread each, if several streams compute.

@@ -194,10 +194,19 @@ def visible(
     if causal and s > t:
         return False
     if kind.get("chunk"):
-        start = 0 if segments is None else int(np.argmax(segments[b] == segments[b, t]))
-        if (t - start) // kind["chunk"] != (s - start) // kind["chunk"]:
+        chunks = [(i - began(b, i, segments)) // kind["chunk"] for i in (t, s)]
+        if chunks[0] != chunks[1]:
             return False
     return kind.get("window") is None or abs(t - s) < kind["window"]
+
+
+def began(b: int, t: int, segments: Array | None) -> int:
+    """The first token of the run of tokens with one document's id that holds token t."""
+    if segments is None:
+        return 0
+    while t > 0 and segments[b, t - 1] == segments[b, t]:
+        t -= 1
+    return t
 
 
 def convolution(x: Array, w: Weights, kind: Mapping[str, Any], causal: bool = True) -> Array:

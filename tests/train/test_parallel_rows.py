@@ -5,7 +5,7 @@ import ctypes
 import mlx.core as mx
 import pytest
 
-from mlx_transformers.assembly import plan
+from mlx_transformers.assembly import build, plan
 from mlx_transformers.assembly.job import job
 from mlx_transformers.assembly.parallel import parallel_rows
 from mlx_transformers.assembly.recipe import load_recipe
@@ -228,6 +228,7 @@ def test_streams_that_take_more_than_the_budget_are_left_out(tmp_path, monkeypat
     assert tiny.built(tmp_path, *sets).step.parallel.wanted == 2
 
 
+@pytest.mark.compiled
 def test_held_out_rows_are_evaluated_in_parts_once_a_step_was(tmp_path, two_streams, monkeypatch):
     built = tiny.built(tmp_path, *NO_DROPOUT)
     rows = batch(vocab(built))
@@ -262,11 +263,31 @@ def test_a_run_of_one_stream_is_resumed_with_two(tmp_path, monkeypatch, seen):
     whole = tiny.run(tmp_path, *sets, "train.steps=4", name="whole")
     tiny.run(tmp_path, *sets, "train.steps=2", name="parts")
     monkeypatch.setattr(backend.prepare(), "cpu_streams", 2)
+    monkeypatch.setenv(CHOICE, "2")
     seen.clear()
     parts = tiny.run(tmp_path, *sets, "train.steps=4", name="parts", resume="auto")
     assert {rows for rows, _ in seen} == {2}
     a, b = (dict(tiny.records(each, "train_loss")) for each in (whole, parts))
     assert b == pytest.approx(a, abs=1e-5)
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_resumed_run_goes_on_in_as_many_parts_and_bit_for_bit(tmp_path, monkeypatch, seen, first):
+    """Whatever this process would choose by itself, as memory and the first batch have it."""
+    sets = (*NO_DROPOUT, "optim.schedule={kind='constant'}")
+    report = backend.prepare()
+    monkeypatch.setattr(report, "cpu_streams", first)
+    whole = tiny.run(tmp_path, *sets, "train.steps=4", name="whole")
+    tiny.run(tmp_path, *sets, "train.steps=2", name="parts")
+    monkeypatch.setattr(report, "cpu_streams", 2)
+    monkeypatch.setattr(build, "streams_fit", lambda recipe, model: first == 1)
+    seen.clear()
+    parts = tiny.run(tmp_path, *sets, "train.steps=4", name="parts", resume="auto")
+    assert seen[-1][0] == 4 // first
+    assert tiny.records(parts, "train_loss") == tiny.records(whole, "train_loss")
+    files = [run.folder.newest() / "model.safetensors" for run in (whole, parts)]
+    a, b = (mx.load(str(file)) for file in files)
+    assert all(mx.array_equal(a[name], b[name]) for name in a)
 
 
 @pytest.fixture

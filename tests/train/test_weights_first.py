@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -10,6 +11,9 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_transformers.core.weights_first import weights_first
+from mlx_transformers.models import stack
+
+from . import tiny
 
 
 def gradients(ordered: bool, depth: int = 3, frozen: bool = False) -> dict[str, mx.array]:
@@ -37,6 +41,36 @@ def test_the_order_of_gradients_changes_none_of_them(frozen: bool) -> None:
     for name, gradient in expected.items():
         assert mx.array_equal(gradient, found[name])
         assert mx.abs(gradient).max() > 0
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ("train.recompute='all'",),
+        ("model.n_layers=4", "model.n_distinct=2"),
+        ("adapt={kind='lora', rank=2, targets=['mixer.q']}",),
+        ("train.freeze=['stack.blocks.0']",),
+    ],
+    ids=["recomputed", "shared blocks", "lora", "frozen"],
+)
+def test_blocks_of_a_stack_have_the_gradients_that_they_have_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sets: tuple[str, ...]
+) -> None:
+    if mx.default_device() != mx.cpu:
+        pytest.skip("a GPU computes here")
+    tokens = mx.array(tiny.tokens((2, 9), 16))
+    found: list[dict[str, mx.array]] = []
+    for unordered in (False, True):
+        if unordered:
+            monkeypatch.setattr(stack, "weights_first", lambda modules, f: f)
+        mx.random.seed(0)
+        built = tiny.built(tmp_path, *sets)
+        built.step.train_state.clock["progress"] = mx.array(0.0)
+        sums = built.step.gradient([{"tokens": tokens}], mx.random.split(mx.random.key(0), 1))
+        found.append(dict(tree_flatten(sums["grads"])))
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        assert mx.array_equal(gradient, found[1][name]), name
 
 
 PEAK = """
