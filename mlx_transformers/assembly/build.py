@@ -31,7 +31,7 @@ from ..trainer.state import TrainState
 from ..trainer.step import Step
 from .checks import check_classes, check_model
 from .model import build_model
-from .parallel import parallel_rows
+from .parallel import parallel_rows, settle_as_before
 from .picture_checks import check_picture_tokens, check_pictures
 from .plan import resolve_auto, streams_fit
 from .recipe import Recipe
@@ -114,6 +114,11 @@ class Built:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that the data was prepared with."""
         return self.data.tokenizer
+
+    def keep_streams(self, earlier: int | None) -> None:
+        """Compute rows in as many CPU streams as the run's earlier steps, if there were any."""
+        processes = self.step.train_state.ranks.processes
+        settle_as_before(self.step.parallel, self.recipe, earlier, processes)
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of what a run reads beside its recipe: data, and frozen models by role.

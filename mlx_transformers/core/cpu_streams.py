@@ -3,7 +3,7 @@
 Each CPU stream of MLX has a thread of its own, so two streams compute two halves of a batch at
 once, elementwise work included, of which a single stream uses one core.
 
-That needs another walk of the graph: MLX queues about ten operations ahead, depth first, and would
+That needs another walk of the graph: MLX queues some operations ahead, depth first, and would
 queue one half before the other. With a wide walk the halves alternate.
 """
 

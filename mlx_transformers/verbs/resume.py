@@ -151,7 +151,9 @@ def restore(built: Built, path: Path, trains: bool = True) -> Progress:
         built.step.train_state.start_from(trees["model"])
     else:
         built.step.train_state.restore(trees, needless)
-    return Progress.from_dict(state)
+    done = Progress.from_dict(state)
+    built.keep_streams(done.cpu_streams)
+    return done
 
 
 def _other_weights(path: Path, key: str, role: str) -> RunError:

@@ -50,6 +50,7 @@ def grow_built(built: Built, recipe: Recipe, stage: Grow) -> Built:
             trees[name] = _carried(old[name], new[name], mapping, powers)
     mx.eval(trees)
     large.step.train_state.restore(trees)
+    large.keep_streams(built.step.parallel.streams)
     return large
 
 

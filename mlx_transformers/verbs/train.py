@@ -22,7 +22,6 @@ from ..assembly.callbacks import callbacks, memory_meter
 from ..assembly.checks import check_division, check_model, check_start, check_warmup
 from ..assembly.growth import Grow
 from ..assembly.model import draft_model
-from ..assembly.parallel import settle_as_before
 from ..assembly.plan import Plan, check_fits, plan
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.run_data import run_data, trained_on, with_own_tokenizer
@@ -226,9 +225,6 @@ def _continue(build_parts: BuildFn, recipe: Recipe, resumed: Resumable, say: Log
     built = build_parts(*((trained_on(saved), step_of(saved)) if saved else (None, 0)))
     _notify_supervisor(built, folder, saved)
     done = _broadcast(built, restore(built, saved) if saved else Progress())
-    settle_as_before(
-        built.step.parallel, built.recipe, done.cpu_streams, built.step.train_state.ranks.processes
-    )
     if saved is None:
         say(f"{folder.path} has no checkpoint yet: it starts again at step 0.")
     else:
@@ -249,7 +245,6 @@ def _continue(build_parts: BuildFn, recipe: Recipe, resumed: Resumable, say: Log
 def _grown(built: Built, recipe: Recipe, stage: Grow, done: Progress, say: LogFn) -> Built:
     """Grow the model; checkpoints are ranked anew, since those before it are of another size."""
     large = grow_built(built, recipe, stage)
-    settle_as_before(large.step.parallel, large.recipe, done.cpu_streams)
     done.best_loss, done.best_step, done.stale_evals = None, 0, 0
     before, after = built.counts.total, large.counts.total
     say(f"The model grows at step {stage.at}: from {before:,} to {after:,} parameters.")
