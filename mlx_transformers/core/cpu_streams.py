@@ -1,7 +1,7 @@
 """How many CPU streams compute the rows of a training step: a machine's choice, never a recipe's.
 
 Each CPU stream of MLX has a thread of its own, so two streams compute two halves of a batch at
-once, elementwise work included, of which a single stream uses one core.
+once, also the elementwise work, which a single stream does on one core.
 
 That needs another walk of the graph: MLX queues some operations ahead, depth first, and would
 queue one half before the other. With a wide walk the halves alternate.
@@ -31,7 +31,7 @@ measured."""
 
 
 def asked() -> int | None:
-    """The number of streams that the environment names; None where it leaves the choice to us.
+    """The number of streams that the environment names; None for `auto`.
 
     Raises:
         RunError: it names something else.
@@ -60,8 +60,8 @@ def wanted(threads: int) -> int:
     matrix product, where they are few.
 
     Args:
-        threads: those that a product has by itself, and that streams do without; 1 where their
-            number can't be changed.
+        threads: the threads that a matrix product uses by default; 1 where their number can't be
+            changed.
 
     Raises:
         RunError: the environment names something that is no number of streams.
