@@ -4,7 +4,7 @@
     python tools/bench_mixers.py --decode [--tokens 16384]
 
 Every side is a small recipe, whose parameters are within 4 % of those of `llama_tiny`. It runs its
-compiled training step on one row in a process of its own; sides take turns, so that a machine that
+compiled training step on two rows in a process of its own; sides take turns, so that a machine that
 slows down slows all. A ratio is taken within a round; printed are its median and quartiles, by the
 wall's clock and, in brackets, by the seconds that the cores computed, which other work disturbs
 less. With an interpreter that has torch and transformers, its Mamba and Mamba-2 of the same sizes
@@ -52,7 +52,8 @@ def main() -> None:
     if args.decode:
         decode(chosen, args.tokens)
         return
-    print(f"{args.threads} threads, load {os.getloadavg()[0]:.1f}, a row of {args.length} tokens")
+    batch = f"{args.rows} rows of {args.length} tokens"
+    print(f"{args.threads} threads, load {os.getloadavg()[0]:.1f}, {batch}")
     table(measured(chosen, args))
 
 
@@ -63,6 +64,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--torch-python", help="an interpreter with torch and transformers")
     parser.add_argument("--length", type=int, default=2048, metavar="T")
+    parser.add_argument("--rows", type=int, default=2, help="of a batch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6, help="timed steps of a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of BLAS and torch")
@@ -73,12 +75,12 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def recipe_of(name: str, length: int, steps: int = 1) -> Any:
-    """The recipe of a side, for one row of `length` tokens and nothing in the way of the step."""
+def recipe_of(name: str, length: int, steps: int = 1, rows: int = 1) -> Any:
+    """The recipe of a side, for rows of `length` tokens and nothing in the way of the step."""
     from mlx_transformers.assembly.recipe import load_recipe
 
     recipe, own = SIDES[name]
-    sets = [f"model.max_seq_len={length}", f"train.seq_len={length}", "train.batch_size=1"]
+    sets = [f"model.max_seq_len={length}", f"train.seq_len={length}", f"train.batch_size={rows}"]
     sets += [f"train.steps={steps}", "train.clip={kind='none'}", "optim.learning_rate=1e-5"]
     sets += ["optim.schedule={kind='constant'}", *own]
     return load_recipe(ROOT / "recipes" / f"{recipe}.toml", sets)
@@ -90,25 +92,28 @@ def train_side(name: str, args: argparse.Namespace) -> dict[str, float]:
     import numpy as np
     from mlx.utils import tree_flatten
 
+    from mlx_transformers.assembly.parallel import parallel_rows
     from mlx_transformers.trainer.state import TrainState
     from mlx_transformers.trainer.step import Step
 
     steps = args.steps + WARMUP
-    recipe = recipe_of(name, args.length, steps)
+    recipe = recipe_of(name, args.length, steps, args.rows)
     vocab = recipe.data.tokenizer.vocab_size
     mx.random.seed(0)
     model = recipe.model.build(vocab)
     optimizer = recipe.optim.build(model, steps)
-    step = Step(TrainState(model, optimizer, recipe.train), recipe.objective.build(), recipe.train)
-    rows = np.random.default_rng(0).integers(0, vocab, (steps, 1, args.length + 1), np.int32)
+    state, parallel = TrainState(model, optimizer, recipe.train), parallel_rows(recipe)
+    step = Step(state, recipe.objective.build(), recipe.train, parallel=parallel)
+    shape = (steps, args.rows, args.length + 1)
+    rows = np.random.default_rng(0).integers(0, vocab, shape, np.int32)
     marks, found = run_ours(step, rows, recipe.train)
     size = sum(array.size for _, array in tree_flatten(model.parameters()))
-    return speed(args.steps * args.length, *marks) | found | {"parameters": size}
+    return speed(args.steps * args.rows * args.length, *marks) | found | {"parameters": size}
 
 
 def measured(names: list[str], args: argparse.Namespace) -> Found:
     """The figures of all sides, in turns."""
-    shared = ["--length", str(args.length), "--steps", str(args.steps)]
+    shared = [f"--{name}={vars(args)[name]}" for name in ("length", "rows", "steps")]
     commands = {name: [sys.executable, __file__, *shared, "--side", name] for name in names}
     if args.torch_python:
         for name in (name for name in names if name in PEERS):

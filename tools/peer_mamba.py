@@ -24,7 +24,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = built(args).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-5, betas=(0.9, 0.95), weight_decay=0.1)
-    rows = torch.randint(0, args.vocab, (WARMUP + args.steps, 1, args.length))
+    rows = torch.randint(0, args.vocab, (WARMUP + args.steps, args.rows, args.length))
     started = computed = 0.0
     for index, tokens in enumerate(rows):
         if index == WARMUP:
@@ -34,7 +34,7 @@ def main() -> None:
         loss.backward()
         optimizer.step()
     seconds, computed = time.perf_counter() - started, time.process_time() - computed
-    tokens = args.steps * args.length
+    tokens = args.steps * args.rows * args.length
     found = {
         "tokens_per_s": tokens / seconds,
         "tokens_per_cpu_s": tokens / computed,
@@ -66,7 +66,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kind", choices=("mamba", "mamba2"), required=True)
     sizes = {"dim": 128, "layers": 7, "state-dim": 16, "head-dim": 32, "vocab": 2048}
-    sizes |= {"length": 2048, "steps": 3, "threads": 1}
+    sizes |= {"length": 2048, "rows": 2, "steps": 3, "threads": 1}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     return parser.parse_args()

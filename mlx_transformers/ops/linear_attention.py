@@ -21,6 +21,7 @@ from ..core.shapes import BGTK, BHT_, HK
 from .chunks import CHUNK, Chunks, chunk_states, decayed_scores, score_flops
 from .custom_vjp import recompute
 from .device import upcast
+from .head_decay import head_decay_attention
 
 
 def linear_attention(
@@ -71,9 +72,10 @@ def linear_attention(
         log_decay = mx.zeros((1, 1, v.shape[2]))
     chunks = Chunks(v.shape[2], chunk, starts)
     more = [] if bonus is None else [bonus]
+    in_chunks = head_decay_attention if log_decay.ndim == 3 and bonus is None else _in_chunks
 
     def forward(q: mx.array, *others: mx.array) -> list[mx.array]:
-        return _in_chunks(chunks, before, upcast(q) * scale, *map(upcast, others))
+        return in_chunks(chunks, before, upcast(q) * scale, *map(upcast, others))
 
     out, last = recompute(forward)(q, k, v, log_decay, first_state(k, v, state), *more)
     return out.astype(v.dtype), last
@@ -222,7 +224,7 @@ def _in_chunks(
     state: mx.array,
     bonus: mx.array | None = None,
 ) -> list[mx.array]:
-    """Output and last state; queries are scaled."""
+    """Output and last state, with a decay per feature or a bonus; queries are scaled."""
     heads = v.shape[1] // k.shape[1]
     g = log_decay if log_decay.ndim == 4 else log_decay[..., None]
     q, k, v, g = (chunks.split(x) for x in (q, k, v, g))
@@ -233,28 +235,14 @@ def _in_chunks(
     scores = decayed_scores(q, k, until, since, visible, heads)
     from_state, to_state = mx.exp(until), mx.exp(chunk_decay - since)
     carry = chunks.carrying(mx.exp(chunk_decay).swapaxes(-1, -2))
-    if g.shape[-1] == 1 and (heads > 1 or v.shape[-1] < k.shape[-1]):
-        # decays meet values and outputs, so that the heads of a group share its queries and keys
-        write = _by_group(k.swapaxes(-1, -2), chunks.writing(to_state * v))
-        states, last = chunk_states(carry, write, state)
-        read = chunks.reading(from_state * _by_group(q, states))
-    else:
-        every_q, every_k = (mx.repeat(x, heads, axis=2) for x in (q, k))
-        write = chunks.writing(every_k * to_state).swapaxes(-1, -2) @ v
-        states, last = chunk_states(carry, write, state)
-        read = chunks.reading(every_q * from_state) @ states
+    every_q, every_k = (mx.repeat(x, heads, axis=2) for x in (q, k))
+    write = chunks.writing(every_k * to_state).swapaxes(-1, -2) @ v
+    states, last = chunk_states(carry, write, state)
+    read = chunks.reading(every_q * from_state) @ states
     out = scores @ v + read
     if bonus is not None:
-        every_q, every_k = (mx.repeat(x, heads, axis=2) for x in (q, k))
         out = out + (every_q * bonus[:, None] * every_k).sum(axis=-1, keepdims=True) * v
     return [chunks.join(out), last]
-
-
-def _by_group(a: mx.array, b: mx.array) -> mx.array:
-    """`a b` of matrices `a [N, B, G, I, J]` that heads of a group share, `b [N, B, H, J, V]`."""
-    groups = b.reshape(*a.shape[:3], -1, *b.shape[3:])
-    product = a[:, :, :, None] @ groups
-    return product.reshape(*b.shape[:3], *product.shape[-2:])
 
 
 def without_padding(

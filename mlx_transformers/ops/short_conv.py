@@ -10,6 +10,7 @@ documents and before the row read as zeros.
 import mlx.core as mx
 
 from .custom_vjp import custom_vjp
+from .sums import column_sum
 
 
 def short_convolution(
@@ -41,22 +42,20 @@ def short_convolution(
         primals: list[mx.array], cotangent: mx.array, _: mx.array
     ) -> tuple[mx.array, mx.array, mx.array]:
         x, weight, past = primals
-        B, T, D = x.shape
+        length, behind = x.shape[1], width - 1
         inputs = mx.concatenate([past.astype(x.dtype), x], axis=1)
-        to_inputs = mx.zeros((B, T + width - 1, D), x.dtype)
+        rows = mx.contiguous(weight.T).astype(x.dtype)
+        to_x = to_past = mx.zeros((), x.dtype)
         to_weight = []
         for j in range(width):
-            masked = _of_same_document(cotangent, ids, width - 1 - j)
-            to_inputs = to_inputs + mx.pad(
-                masked * weight[:, j].astype(x.dtype), [(0, 0), (j, width - 1 - j), (0, 0)]
-            )
-            taps = inputs[:, j : j + T]
-            to_weight.append((masked * taps).astype(mx.float32).sum(axis=(0, 1)))
-        return (
-            to_inputs[:, width - 1 :],
-            mx.stack(to_weight, axis=1).astype(weight.dtype),
-            to_inputs[:, : width - 1].astype(past.dtype),
-        )
+            masked = _of_same_document(cotangent, ids, behind - j)
+            to_weight.append(column_sum((masked * inputs[:, j : j + length]).astype(mx.float32)))
+            if j == 0 or ids is not None:
+                padded = mx.pad(masked, [(0, 0), (behind, behind), (0, 0)])
+            first = 2 * behind - j
+            to_x = to_x + padded[:, first : first + length] * rows[j]
+            to_past = to_past + padded[:, first - behind : first] * rows[j]
+        return to_x, mx.stack(to_weight, axis=1).astype(weight.dtype), to_past.astype(past.dtype)
 
     out: mx.array = custom_vjp(forward, backward)(x, weight, past)
     return out
@@ -68,9 +67,10 @@ def short_convolution_naive(
     """The definition of `short_convolution`, left to autodiff."""
     length, width = x.shape[1], weight.shape[1]
     inputs = mx.concatenate([past.astype(x.dtype), x], axis=1)
+    rows = mx.contiguous(weight.T).astype(x.dtype)
     y = mx.zeros((), x.dtype)
     for j in range(width):
-        tap = inputs[:, j : j + length] * weight[:, j].astype(x.dtype)
+        tap = inputs[:, j : j + length] * rows[j]
         y = y + _of_same_document(tap, segments, width - 1 - j)
     return y
 

@@ -28,6 +28,7 @@ CASES: dict[str, tuple[tuple[int, ...] | None, dict[str, Any]]] = {
     "padding and documents": (PER_HEAD, {"valid": VALID, "starts": STARTS}),
     "read before": (PER_HEAD, {"before": True, "starts": STARTS}),
     "bonus": (PER_FEATURE, {"before": True, "starts": STARTS, "bonus": True}),
+    "bonus, a decay per head": (PER_HEAD, {"before": True, "bonus": True}),
 }
 
 
