@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +27,49 @@ class Outcome:
     out: str
     err: str
 
+    @property
+    def fault(self) -> str:
+        """How the command misbehaved, or "" if it ended by itself as it should."""
+        if self.code is None:
+            return "hangs"
+        if self.code < 0:
+            return "signals"
+        if "Traceback" in self.err or self.code not in (0, 1, 2, 130):
+            return "tracebacks"
+        return "silent failures" if self.code == 1 and not self.err.strip() else ""
+
     def behaved(self) -> "Outcome":
         """Fail unless the command ended by itself, with a code that means something."""
-        assert self.code in (0, 1, 2, 130), (self.argv, self.code, self.out, self.err)
-        assert "Traceback" not in self.err, (self.argv, self.err)
-        if self.code == 1:
-            assert self.err.strip(), (self.argv, "failed without a word")
+        if self.fault:
+            TALLY[self.fault] += 1
+        assert not self.fault, (self.fault, self.argv, self.code, self.out, self.err)
         return self
+
+
+FAULTS = ("tracebacks", "signals", "hangs", "silent failures", "differences")
+
+TALLY: Counter[str] = Counter()
+"""Attempts and faults of one test."""
+
+
+@pytest.fixture(autouse=True)
+def tally(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Reports the attempts and the faults of each test."""
+    TALLY.clear()
+    yield
+    record_property("tally", dict(TALLY))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the attempts and faults of all tests."""
+    reports = [r for reports in terminalreporter.stats.values() for r in reports]
+    total: Counter[str] = Counter()
+    for report in reports:
+        if getattr(report, "when", "") == "teardown":
+            total.update(dict(report.user_properties).get("tally", {}))
+    if total:
+        faults = ", ".join(f"{total[name]} {name}" for name in FAULTS)
+        terminalreporter.write_line(f"{total['attempts']:,} attempts: {faults}")
 
 
 Mlxt = Callable[..., Outcome]
@@ -67,7 +104,7 @@ def place(tmp_path: Path) -> Path:
 def mlxt(server: subprocess.Popen[str], place: Path) -> Mlxt:
     """Runs a command in a process of its own: `mlxt("train", "tiny.toml")`."""
 
-    def run(*argv: str, kill_at: int = 0, below: Path | None = None, timeout_s: float = 60.0):
+    def run(*argv: str, kill_at: int = 0, below: Path | None = None, timeout_s: float = 300.0):
         streams = {name: place / f"std{name}" for name in ("out", "err")}
         command = {
             "argv": argv,

@@ -7,7 +7,7 @@ import typer
 
 from mlx_transformers.cli.main import app
 
-from .conftest import Mlxt
+from .conftest import TALLY, Mlxt
 
 NUMBERS = ("", "0", "-1", "1", "3", "1e308", "nan", "inf", "-inf", "9" * 30)
 NAMES = ("a", "..", "../../x", "/", "a b", "-", "--", "日本", "\u2028", "a\nb", "\x1b[2J")
@@ -50,6 +50,7 @@ def test_hostile_command_lines_are_sentences(mlxt: Mlxt, attacks: int) -> None:
     known = [(words, options) for words, options in sorted(verbs()) if words[0] not in SLOW]
     faults = []
     for _ in range(attacks):
+        TALLY["attempts"] += 1
         words, options = draw.choice(known)
         line = [*words, *(draw.choice(VALUES) for _ in range(draw.randrange(3)))]
         for option in draw.sample(options, min(len(options), draw.randrange(4))):
@@ -58,7 +59,7 @@ def test_hostile_command_lines_are_sentences(mlxt: Mlxt, attacks: int) -> None:
             line += ["--set", "train.steps=2"]
         serves = words[0] in SERVERS
         try:
-            outcome = mlxt(*line, timeout_s=10.0 if serves else 60.0)
+            outcome = mlxt(*line, timeout_s=10.0 if serves else 300.0)
             if not (serves and outcome.code is None and "http://" in outcome.err):
                 outcome.behaved()
         except AssertionError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Mlxt
+from .conftest import TALLY, Mlxt
 
 Damage = Callable[[Path, random.Random], object]
 
@@ -77,6 +77,7 @@ def attacked(mlxt: Mlxt, made: Path, what: str, verbs: tuple, n: int, seed: int)
     files = sorted(p.relative_to(made) for p in (made / what).rglob("*") if p.is_file())
     faults = []
     for _ in range(n):
+        TALLY["attempts"] += 1
         file, damage, verb = draw.choice(files), draw.choice(DAMAGES), draw.choice(verbs)
         damage(made / file, draw)
         try:

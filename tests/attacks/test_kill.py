@@ -5,7 +5,7 @@ import random
 import shutil
 from pathlib import Path
 
-from .conftest import Mlxt
+from .conftest import TALLY, Mlxt
 
 TRAIN = ("train", "tiny.toml", "--name", "a", "--resume", "auto")
 
@@ -34,13 +34,15 @@ def test_a_run_killed_at_any_file_operation_resumes_to_the_same_end(
     total = int((place / "runs.count").read_text())
     (runs / "a").rename(runs / "whole")
     draw = random.Random(0)
+    whole, faults = (files(runs / "whole"), steps(runs / "whole")), []
     for at in sorted(draw.sample(range(1, total + 1), min(attacks, total))):
+        TALLY["attempts"] += 1
         killed = mlxt(*TRAIN, kill_at=at, below=runs)
         assert killed.code == -9, (at, killed)
         ended = mlxt(*TRAIN).behaved()
-        assert ended.code == 0, (at, ended)
-        assert files(runs / "a") == files(runs / "whole"), at
-        assert steps(runs / "a") == steps(runs / "whole"), at
         left = [p.name for p in (runs / "a").rglob(".*") if p.name != ".lock"]
-        assert not left, (at, left)
+        if ended.code != 0 or left or (files(runs / "a"), steps(runs / "a")) != whole:
+            TALLY["differences"] += 1
+            faults.append((at, ended, left))
         shutil.rmtree(runs / "a")
+    assert not faults, faults
