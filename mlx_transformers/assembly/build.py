@@ -33,7 +33,7 @@ from .checks import check_classes, check_model
 from .model import build_model
 from .parallel import parallel_rows, settle_as_before
 from .picture_checks import check_picture_tokens, check_pictures
-from .plan import resolve_auto, streams_fit
+from .plan import resolve_auto
 from .recipe import Recipe
 from .saved import load
 
@@ -156,9 +156,9 @@ def build(
     check_classes(recipe, data)
     check_pictures(recipe, data.tokenizer)
     model = build_model(recipe, data.tokenizer)
-    recipe = resolve_auto(recipe, model, ranks.processes)
+    recipe, streams = resolve_auto(recipe, model, ranks.processes)
     parallel = parallel_rows(recipe, ranks.processes)
-    if parallel.wanted > 1 and not streams_fit(recipe, model):
+    if parallel.wanted > streams:
         parallel = ParallelRows()
     counts, flops = count(model), flops_per_token(model, recipe.train.seq_len)
     objective = build_objective(recipe, ranks)

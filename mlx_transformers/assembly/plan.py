@@ -24,6 +24,7 @@ from ..models.model import Model, ModelKind, recompute_layers
 from ..runs.folder import RUNS
 from ..trainer.config import Train
 from .job import chunk_of, job
+from .parallel import parallel_rows
 from .recipe import Recipe
 
 AUTO = "auto"
@@ -215,8 +216,16 @@ def advice(job: Job, budget: float, factor: float) -> str:
     return f"It would fit in {size(chosen.peak)} with {sets}."
 
 
-def resolve_auto(recipe: Recipe, model: Model, ranks: int = 1) -> Recipe:
-    """Replace "auto" in a recipe by the fastest choice that fits this machine.
+class Settled(NamedTuple):
+    """A recipe without "auto", and the CPU streams that share its rows."""
+
+    recipe: Recipe
+    streams: int
+
+
+def resolve_auto(recipe: Recipe, model: Model, ranks: int = 1) -> Settled:
+    """Replace "auto" in a recipe by the fastest choice that fits this machine, and choose its CPU
+    streams.
 
     The microbatches become `batch_size` and `accumulate`; the blocks of `model` that are to be
     recomputed are marked.
@@ -224,26 +233,18 @@ def resolve_auto(recipe: Recipe, model: Model, ranks: int = 1) -> Recipe:
     Raises:
         RunError: nothing fits, or several processes would each choose for themselves.
     """
-    if not auto_keys(recipe):
-        return _with_microbatches(recipe, *recipe.train.divided)
-    if ranks > 1:
+    wanted = parallel_rows(recipe, ranks).wanted
+    if auto_keys(recipe) and ranks > 1:
         raise RunError(
             "'auto' asks each machine for its own memory, and processes that train together must "
             "agree. Give train.microbatch, train.recompute and objective.chunk values; "
             "`mlxt plan` names some."
         )
+    if not auto_keys(recipe) and (wanted == 1 or asked() is not None):
+        return Settled(_with_microbatches(recipe, *recipe.train.divided), wanted)
     resolved = _resolve(recipe, model, available_memory(None, recipe.model), ranks)
     recompute_layers(model, resolved.job.recomputed)
-    return resolved.recipe
-
-
-def streams_fit(recipe: Recipe, model: Model) -> bool:
-    """Whether a recipe's step stays below the budget in as many CPU streams as it wants; true where
-    a user named their number."""
-    if asked() is not None:
-        return True
-    memory = available_memory(None, recipe.model)
-    return account(job(recipe, model, memory.cpu)).peak * memory.factor <= memory.budget
+    return Settled(resolved.recipe, resolved.job.streams)
 
 
 def this_mac() -> Mac | None:
@@ -304,15 +305,19 @@ def _resolve(
 ) -> Resolved:
     """Choose values for "auto" that fit the budget at the least cost in time.
 
+    Where nothing fits in as many CPU streams as wanted, one computes whole batches, unless a user
+    named their number.
+
     Raises:
         RunError: nothing fits.
     """
     sized, free = job(recipe, model, memory.cpu, ranks, tensor_parallel), auto_keys(recipe)
-    if asked() is None and account(sized).peak * memory.factor > memory.budget:
+    chosen = choose(sized, memory.budget, free, memory.factor)
+    if chosen is None and asked() is None and sized.streams > 1:
         sized = replace(sized, streams=1)
+        chosen = choose(sized, memory.budget, free, memory.factor)
     rows, accumulate = recipe.train.divided
     if free:
-        chosen = choose(sized, memory.budget, free, memory.factor)
         if chosen is None:
             raise RunError(
                 f"No choice of {' and '.join(sorted(free))} fits the budget of "

@@ -67,7 +67,7 @@ def test_auto_becomes_a_choice_that_fits_the_budget(monkeypatch: pytest.MonkeyPa
         "mlx_transformers.assembly.plan.budget_bytes", lambda: 0.9 * account(job).peak
     )
     monkeypatch.setattr("mlx_transformers.assembly.plan.correction", lambda key: 1.0)
-    settled = resolve_auto(loaded, model)
+    settled = resolve_auto(loaded, model).recipe
     assert settled.train.recompute == sorted(model.stack.recomputed) != []
     assert isinstance(settled.objective.chunk, int)
 
@@ -86,7 +86,7 @@ def test_auto_microbatches_keep_the_rows_of_a_step(monkeypatch: pytest.MonkeyPat
     sizes = []
     for budget in (2**40, 60e6):
         monkeypatch.setattr("mlx_transformers.assembly.plan.budget_bytes", lambda b=budget: b)
-        config = resolve_auto(loaded, model).train
+        config = resolve_auto(loaded, model).recipe.train
         assert config.batch_size * config.accumulate == 32
         sizes.append(config.batch_size)
     assert sizes[0] == 32 > sizes[1]
@@ -94,8 +94,8 @@ def test_auto_microbatches_keep_the_rows_of_a_step(monkeypatch: pytest.MonkeyPat
 
 def test_settled_is_settled() -> None:
     loaded = recipe("llama_tiny", "train.microbatch=auto", "train.recompute=auto")
-    settled = resolve_auto(loaded, loaded.model.build(512))
-    assert resolve_auto(settled, loaded.model.build(512)) is settled
+    settled = resolve_auto(loaded, loaded.model.build(512)).recipe
+    assert resolve_auto(settled, loaded.model.build(512)).recipe is settled
 
 
 def test_a_run_that_cannot_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,10 +109,10 @@ def test_a_run_that_cannot_fit_is_refused_with_what_would(monkeypatch: pytest.Mo
 def test_a_number_of_rows_divides_a_step_and_evaluation_sees_the_same_rows() -> None:
     sets = ("train.batch_size=8", "train.accumulate=3", "train.microbatch=6", "eval.batches=5")
     loaded = recipe("llama_tiny", *sets, "unset=['eval.batch_size']")
-    settled = resolve_auto(loaded, loaded.model.build(512))
+    settled = resolve_auto(loaded, loaded.model.build(512)).recipe
     assert (settled.train.batch_size, settled.train.accumulate) == (6, 4)
     assert settled.eval.batches * 6 >= 5 * 8 > (settled.eval.batches - 1) * 6
-    assert resolve_auto(settled, loaded.model.build(512)) is settled
+    assert resolve_auto(settled, loaded.model.build(512)).recipe is settled
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,20 @@ def test_streams_that_take_more_than_the_budget_are_left_out(tmp_path, monkeypat
     assert tiny.built(tmp_path, *sets).step.parallel.wanted == 2
 
 
+def test_smaller_microbatches_leave_room_for_streams(tmp_path, monkeypatch, two_streams):
+    """The plan and the build judge once, after the microbatch was chosen."""
+    sets = (*NO_DROPOUT, "train.batch_size=16", "train.microbatch=auto")
+    recipe = tiny.recipe(tmp_path, *sets)
+    built = tiny.built(tmp_path, *NO_DROPOUT, "train.batch_size=16")
+    peak = plan.account(job(built.recipe, built.model)).peak
+    memory = plan.Memory(1.0, 0.9 * peak, 2 * peak, cpu=True)
+    monkeypatch.setattr(plan, "available_memory", lambda mac, model: memory)
+    planned = plan.plan(recipe, built.model).job
+    built = build.build(recipe)
+    assert (planned.batch_size, planned.streams) == (8, 2)
+    assert (built.recipe.train.batch_size, built.step.parallel.wanted) == (8, 2)
+
+
 @pytest.mark.compiled
 def test_held_out_rows_are_evaluated_in_parts_once_a_step_was(tmp_path, two_streams, monkeypatch):
     built = tiny.built(tmp_path, *NO_DROPOUT)
@@ -280,7 +294,7 @@ def test_a_resumed_run_goes_on_in_as_many_parts_and_bit_for_bit(tmp_path, monkey
     whole = tiny.run(tmp_path, *sets, "train.steps=4", name="whole")
     tiny.run(tmp_path, *sets, "train.steps=2", name="parts")
     monkeypatch.setattr(report, "cpu_streams", 2)
-    monkeypatch.setattr(build, "streams_fit", lambda recipe, model: first == 1)
+    monkeypatch.setattr(plan, "budget_bytes", lambda: 1e15 if first == 1 else 1.0)
     seen.clear()
     parts = tiny.run(tmp_path, *sets, "train.steps=4", name="parts", resume="auto")
     assert seen[-1][0] == 4 // first
