@@ -30,8 +30,8 @@ Sets = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Change a key of the recipe for the loss or --task, or of its [tools] for --tools; "
-        "repeatable.",
+        help="For the loss or --task: where the data is now, as in --set data.path=FILE, or "
+        "eval.batch_size. For --tools: a key of the recipe's [tools]. Repeatable.",
         metavar="KEY=VALUE",
         show_default=False,
         autocompletion=set_keys,

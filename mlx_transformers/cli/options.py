@@ -1,5 +1,6 @@
 """Arguments that several verbs share."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -132,7 +133,7 @@ def spelled(sets: list[str] | None, **short: str | float | None) -> list[str]:
     """Join the values of --set with those of the options that are aliases of it."""
     from ..recipe.overrides import alias
 
-    aliased = [alias(key, value) for key, value in short.items() if value is not None]
+    aliased = [alias(key, v, sys.argv) for key, v in short.items() if v is not None]
     return [*(sets or []), *aliased]
 
 

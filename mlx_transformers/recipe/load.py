@@ -19,7 +19,7 @@ from ..core.names import nearest
 from ..core.parse import RECIPE, parse_toml, read_bytes
 from ..core.paths import command_line, expanded
 from .merge import Leaf, Table, bare, descend, dotted, expand, leaves, merge, stamp, without
-from .overrides import SET, parse_sets
+from .overrides import FLAGS, SET, parse_sets
 
 LONGEST_CHAIN = 50
 """Recipes that one may be made of, through `extends` or through `from`."""
@@ -47,7 +47,7 @@ class Resolved:
     Attributes:
         data: plain nested tables; blocks are full tables; no `extends`, `unset` or `from` left.
         origin: for each dotted path of a value, the recipe that set it: a file, relative to the
-            folder of the recipe asked for, or "--set".
+            folder of the recipe asked for, or the option of the command line.
         chain: the recipes merged, root first; "--set" last when there were any.
     """
 
@@ -63,6 +63,7 @@ class Resolved:
     def set_at(self, path: str) -> int | None:
         """Return the place in `chain` of the recipe that set a key; None if none did."""
         where = self.origin.get(path)
+        where = SET if where in FLAGS else where
         home = self.files[-1].parent if self.files else Path.cwd()
         names = [_where(link, home) if isinstance(link, Path) else link for link in self.chain]
         return names.index(where) if where in names else None

@@ -79,11 +79,14 @@ def keys(text: str) -> KeyPath:
 
 
 def stamp(table: Mapping[str, Any], where: str) -> Table:
-    """Wrap every value of a table in a `Leaf` with its origin `where`."""
-    return {
-        key: stamp(value, where) if isinstance(value, dict) else Leaf(value, where)
-        for key, value in table.items()
-    }
+    """Wrap every value of a table in a `Leaf` with its origin `where`, unless it has its own."""
+
+    def stamped(value: Any) -> Any:
+        if isinstance(value, dict):
+            return stamp(value, where)
+        return value if isinstance(value, Leaf) else Leaf(value, where)
+
+    return {key: stamped(value) for key, value in table.items()}
 
 
 def bare(table: Mapping[str, Any]) -> Table:

@@ -1,38 +1,63 @@
 """Parses `--set path=value`, the last recipe of a chain."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..core.errors import FormatError, RecipeError
 from ..core.parse import parse_toml
 from ..core.paths import shown
-from .merge import GONE, KeyPath, Table, dotted, keys, lookup, put, quoted
+from .merge import GONE, KeyPath, Leaf, Table, dotted, keys, leaves, lookup, put, quoted
 
 SET = "--set"
 """Origin of a value that the command line set."""
 
 ALIASES = {
-    "steps": "train.steps",
-    "batch_size": "train.batch_size",
-    "learning_rate": "optim.learning_rate",
-    "data": "data.path",
-    "seed": "train.seed",
+    "steps": ("train.steps", "--steps", "--iters"),
+    "batch_size": ("train.batch_size", "--batch-size"),
+    "learning_rate": ("optim.learning_rate", "--learning-rate", "--lr"),
+    "data": ("data.path", "--data"),
+    "seed": ("train.seed", "--seed"),
 }
-"""Options that users know from elsewhere; each is only a spelling of --set."""
+"""Options that users know from elsewhere, each only a spelling of --set: key, and flags."""
+
+FLAGS = frozenset(flag for _, *flags in ALIASES.values() for flag in flags)
+
+
+class Alias(str):
+    """A `path=value` string that an option of its own gave, by which errors name it."""
+
+    flag: str
 
 
 ENDS = {"[": "]", "{": "}", '"': '"', "'": "'"}
 """The first and the last character of lists, tables and strings."""
 
 
-def alias(name: str, value: object) -> str:
-    """Spell an alias as a `--set` string: ("steps", 100) -> "train.steps=100"."""
-    return f"{ALIASES[name]}={quoted(value) if isinstance(value, str) else value}"
+def alias(name: str, value: object, argv: Sequence[str] = ()) -> Alias:
+    """Spell an alias as a `--set` string: ("steps", 100) -> "train.steps=100".
+
+    `argv` is the command line, which shows by which of its flags the option was given.
+    """
+    key, *flags = ALIASES[name]
+    text = Alias(f"{key}={quoted(value) if isinstance(value, str) else value}")
+    typed = (argument.partition("=")[0] for argument in argv)
+    text.flag = next((word for word in typed if word in flags), flags[0])
+    return text
+
+
+def set_paths(sets: Iterable[str]) -> list[str]:
+    """List the paths of the keys that `path=value` strings set.
+
+    Raises:
+        RecipeError: as `parse_sets`.
+    """
+    return [dotted(path) for path, _ in leaves(parse_sets(sets))]
 
 
 def parse_sets(sets: Iterable[str]) -> Table:
-    """Parse a list of `path=value` strings into a recipe.
+    """Parse a list of `path=value` strings into a recipe, in which a value that an option of its
+    own gave is a `Leaf` of that option.
 
     A value is one of TOML; a word that isn't one is a string, so quotes can be left out.
 
@@ -45,13 +70,18 @@ def parse_sets(sets: Iterable[str]) -> Table:
         for depth in range(1, len(path)):
             if not isinstance(above := lookup(table, path[:depth]), dict) and above is not GONE:
                 raise RecipeError(
-                    f"{SET} {text}: another {SET} makes '{dotted(path[:depth])}' a value, "
+                    f"{_shown(text)}: another {SET} makes '{dotted(path[:depth])}' a value, "
                     f"so it can't have keys."
                 )
         if lookup(table, path) is not GONE:
-            raise RecipeError(f"{SET} {text}: '{dotted(path)}' is set twice. Give it once.")
-        table = put(table, path, value)
+            raise RecipeError(f"{_shown(text)}: '{dotted(path)}' is set twice. Give it once.")
+        table = put(table, path, Leaf(value, text.flag) if isinstance(text, Alias) else value)
     return table
+
+
+def _shown(text: str) -> str:
+    """A `path=value` string as it was typed."""
+    return f"{text.flag} {text.partition('=')[2]}" if isinstance(text, Alias) else f"{SET} {text}"
 
 
 def _parse(text: str) -> tuple[KeyPath, Any]:
@@ -66,7 +96,7 @@ def _parse(text: str) -> tuple[KeyPath, Any]:
         )
     if any("\ud800" <= c <= "\udfff" for c in text):
         raise RecipeError(
-            f"{SET} {shown(text)}: the value has bytes that are not UTF-8, which a recipe can't "
+            f"{shown(_shown(text))}: the value has bytes that are not UTF-8, which a recipe can't "
             "hold. Rename the file or folder."
         )
     return keys(path), _toml_value(text, value)
@@ -74,7 +104,7 @@ def _parse(text: str) -> tuple[KeyPath, Any]:
 
 def _toml_value(text: str, value: str) -> Any:
     try:
-        parsed = parse_toml(f"value = {value}", f"{SET} {text[:60]}")
+        parsed = parse_toml(f"value = {value}", _shown(text)[:66])
     except tomllib.TOMLDecodeError as error:
         end = ENDS.get(value[0])
         # Nor is "[v2]/*.txt" one: its bracket is closed before its end.

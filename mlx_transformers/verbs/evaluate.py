@@ -9,9 +9,13 @@ from ..assembly.run_data import run_data, run_recipe, trained_on
 from ..assembly.streams import held_out_batches, mixed_batches
 from ..core.errors import RunError
 from ..data.prepare import Progress as Preparing
+from ..recipe.overrides import set_paths
 from ..runs.checkpoint import step_of
 from ..runs.folder import RUNS, find_checkpoint
-from .resume import check_recipe, restore
+from .resume import PLACES, restore
+
+READ = (*PLACES, "eval.batch_size")
+"""Keys that change how a run is measured; all others are those of its training."""
 
 
 def evaluate(
@@ -57,9 +61,12 @@ def open_run(
         MlxtError: as `evaluate`.
     """
     folder, path = find_checkpoint(run, root)
+    if strange := [key for key in set_paths(set) if key not in READ]:
+        raise RunError(
+            f"--set {strange[0]}: a run is measured with the recipe that it was trained with. Only "
+            f"{', '.join(READ[:-1])} and {READ[-1]} can be set here."
+        )
     recipe = run_recipe(folder, set)
-    if set:
-        check_recipe(folder, recipe)
     data = run_data(recipe, trained_on(path), progress)
     built = build(recipe.stage(step_of(path), saved=True), data, trains=False)
     restore(built, path, trains=False)

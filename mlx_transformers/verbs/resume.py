@@ -14,15 +14,17 @@ from ..runs.folder import RunFolder, check_new, find, named_checkpoint
 from ..runs.frozen import read_base
 from ..runs.progress import Progress
 
+PLACES = ("data.path", "data.valid_path", "data.tokenizer.path")
+"""Keys that say where the data is, which may change; its fingerprint may not."""
+
 MUTABLE_KEYS = (
     *("train.steps", "train.share", "train.microbatch", "train.recompute"),
     *("train.shard_optimizer", "train.offload_optimizer", "train.tensor_parallel"),
     *("train.cache_limit_gib", "train.wired_limit_gib"),
-    *("data.path", "data.valid_path", "data.tokenizer.path"),
+    *PLACES,
     *("eval.", "checkpoint.", "log.", "cost."),
 )
-"""Keys, or beginnings of keys, that may change on resume: none affects what was computed. Where the
-data is may change; its fingerprint may not."""
+"""Keys, or beginnings of keys, that may change on resume: none affects what was computed."""
 
 FINISHED = {
     "finished": "has all of its {} steps already.",

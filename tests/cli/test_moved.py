@@ -46,8 +46,12 @@ def test_another_text_is_refused_by_its_fingerprint(moved: Path, mlxt: Mlxt) -> 
     (moved / "other.txt").write_text(TEXT + "And one line more.\n")
     with pytest.raises(RunError, match=r"other data than data.* gives now.*--set data.path=FILE"):
         evaluate("a", set=["data.path=other.txt"])
-    with pytest.raises(RunError, match="trained with another recipe"):
-        evaluate("a", set=["train.seed=7"])
+
+
+@pytest.mark.parametrize("key", ["train.steps", "train.seed", "log.every", "data.seed", "stpes"])
+def test_a_key_that_eval_does_not_read_is_refused(moved: Path, key: str) -> None:
+    with pytest.raises(RunError, match=rf"^--set {key}: .*Only data.path, .*eval.batch_size"):
+        evaluate("a", set=[f"{key}=3"])
 
 
 def test_a_prepared_set_with_the_fingerprint_is_used_where_the_text_is_gone(moved: Path) -> None:

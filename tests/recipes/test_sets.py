@@ -76,3 +76,11 @@ def test_aliases_are_spellings_of_set():
     assert parse_sets([alias("learning_rate", 3e-4)]) == {"optim": {"learning_rate": 3e-4}}
     assert parse_sets([alias("data", "1 2.txt")]) == {"data": {"path": "1 2.txt"}}
     assert set(ALIASES) == {"steps", "batch_size", "learning_rate", "seed", "data"}
+
+
+def test_an_error_names_the_option_that_was_typed(write):
+    write("base", {"train": {"steps": 1}})
+    rate = alias("learning_rate", 0, ["train", "base", "--lr=0"])
+    assert resolve("base", [rate, "train.seed=1"]).origin["optim.learning_rate"] == "--lr"
+    with pytest.raises(RecipeError, match=r"^--steps 5: 'train.steps' is set twice"):
+        parse_sets(["train.steps=3", alias("steps", 5)])
