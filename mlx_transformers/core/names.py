@@ -74,11 +74,15 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "numlayers": ("n_layers",),
     "numhiddenlayers": ("n_layers",),
     "depth": ("n_layers",),
+    "layers": ("n_layers",),
+    "width": ("dim",),
+    "heads": ("n_heads",),
     "nhead": ("n_heads",),
     "numheads": ("n_heads",),
     "numattentionheads": ("n_heads",),
     "numkeyvalueheads": ("n_kv_heads",),
     "nquerygroups": ("n_kv_heads",),
+    "experts": ("n_experts",),
     "numexperts": ("n_experts",),
     "intermediatesize": ("hidden_dim",),
     "dff": ("hidden_dim",),
@@ -190,15 +194,15 @@ def _initials(typed: str, names: list[str]) -> list[str]:
 
 
 def _shortened(typed: str, names: list[str]) -> str | None:
-    """The shortest name that begins with `typed`, or begins with its first letter, has the others
-    in order and isn't three times as long."""
+    """The shortest name that begins with `typed`, or one of several words that begins with its
+    first letter, has the others in order and isn't three times as long."""
     if len(typed) < SHORTEST:
         return None
     by_length = sorted(names, key=len)
     for name in by_length:
         if squashed(name).startswith(typed):
             return name
-    for name in by_length if len(typed) > SHORTEST else ():
+    for name in (n for n in by_length if len(typed) > SHORTEST and re.search(r"[_-]", n)):
         whole = squashed(name)
         if whole[:1] == typed[0] and len(whole) < 3 * len(typed) and _in_order(typed, whole):
             return name

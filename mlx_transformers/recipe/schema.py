@@ -4,16 +4,17 @@ import inspect
 import math
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from ..core.names import nearest
+from ..core.names import equivalent, nearest
 from .config import Config, Kind
 from .docstrings import description
 from .fields import Type, choices, in_words, items
-from .merge import GONE, Table, lookup
+from .merge import Table, lookup
 from .slot import KINDS
 from .toml import toml_value
 
@@ -78,40 +79,95 @@ def fixed_keys(root: type[Config]) -> list[str]:
     return keys
 
 
-def key_paths(root: type[Config]) -> dict[str, list[str]]:
-    """The keys of all tables and kinds, each with the paths at which it stands, shortest first."""
-    tables, slots = _survey(root)
-    places = [("", root), *((path, cls) for cls, path in tables.items())]
-    places += [
-        (paths[0], kind) for slot, paths in slots.items() for kind in KINDS.get(slot, {}).values()
-    ]
+def key_paths(root: type[Config], values: bool = False) -> dict[str, list[str]]:
+    """The keys of all tables and kinds, each with the paths at which it stands, shortest first;
+    with `values` only those that can hold something else than a table."""
     found: dict[str, list[str]] = {}
-    for path, cls in sorted(places, key=lambda place: len(place[0].split("."))):
-        for name in cls.model_fields:
-            whole = f"{path}.{name}".lstrip(".")
-            if ".NAME" not in whole and whole not in found.setdefault(name, []):
-                found[name].append(whole)
+    for path, cls, _ in _places(root):
+        _add_keys(found, path, cls, values)
     return found
 
 
-def nearest_paths(
-    root: type[Config], key: str, beside: str = "", table: Table = NOTHING
-) -> list[str]:
-    """The paths of the key that `key` probably means, wherever it stands but at `beside`: those
-    that the recipe `table` has; or else the shortest, first in tables that are mostly changed.
+@dataclass(frozen=True)
+class Elsewhere:
+    """Keys of other tables, by their last names, that a user may have meant.
+
+    Attributes:
+        own: their paths in the tables that the recipe has.
+        known: their paths in all tables, shortest first.
     """
-    paths = {name: [p for p in places if p != beside] for name, places in key_paths(root).items()}
-    paths = {name: places for name, places in paths.items() if places}
-    match = key if key in paths else _nearest_of(key, paths)
-    if match is None or match not in paths:
-        return [] if match is None else [match]
-    if there := [
-        path for path in paths[match] if lookup(table, tuple(path.split("."))) is not GONE
-    ]:
-        return there
-    shortest = paths[match][0].count(".")
-    near = [path for path in paths[match] if path.count(".") == shortest]
-    return sorted(near, key=lambda path: not path.startswith(USUAL))
+
+    own: dict[str, list[str]]
+    known: dict[str, list[str]]
+
+    def same(self, key: str) -> list[str]:
+        """The paths of the key `key`, or of that for which another library has this word."""
+        match = key if key in self.own else equivalent(key, self.own)
+        return self._paths(match or (key if key in self.known else None))
+
+    def alike(self, key: str) -> list[str]:
+        """The paths of a key whose name or whole path is like `key`."""
+        return self._paths(_nearest_of(key, self.own) or _nearest_of(key, self.known))
+
+    def _paths(self, match: str | None) -> list[str]:
+        """Those of the recipe; or else the shortest, first in tables that are mostly changed."""
+        if match is None or match in self.own:
+            return self.own.get(match or "", [])
+        if match not in self.known:
+            return [match]
+        shortest = self.known[match][0].count(".")
+        near = [path for path in self.known[match] if path.count(".") == shortest]
+        return sorted(near, key=lambda path: not path.startswith(USUAL))
+
+
+def elsewhere(root: type[Config], beside: str, table: Table, values: bool) -> Elsewhere:
+    """The keys that may stand elsewhere than at `beside` in a recipe.
+
+    Args:
+        root: the class of recipes.
+        beside: the path of the unknown key, or of what stands there instead.
+        table: the recipe.
+        values: whether a value was given, so that no table is meant.
+    """
+    own: dict[str, list[str]] = {}
+    for path, cls, kind in _places(root, all_slots=True):
+        there = lookup(table, tuple(path.split("."))) if path else table
+        if isinstance(there, dict) and kind in (None, there.get("kind")):
+            _add_keys(own, path, cls, values)
+    return Elsewhere(_without(own, beside), _without(key_paths(root, values), beside))
+
+
+def kinds_named(root: type[Config], name: str) -> list[str]:
+    """The key that chooses the kind `name`, with its value; none if no kind has this name."""
+    paths = [path for path, _, kind in _places(root) if kind == name]
+    return [f"{path}.kind={name}" for path in paths[:1]]
+
+
+def _places(
+    root: type[Config], all_slots: bool = False
+) -> list[tuple[str, type[Config], str | None]]:
+    """The path, class and kind of each table and of each kind at a slot's first path, or at all of
+    them; the shallow ones first."""
+    tables, slots = _survey(root)
+    places: list[tuple[str, type[Config], str | None]] = [("", root, None)]
+    places += [(path, cls, None) for cls, path in tables.items()]
+    for slot, paths in slots.items():
+        for path in paths if all_slots else paths[:1]:
+            places += [(path, cls, kind) for kind, cls in KINDS.get(slot, {}).items()]
+    return sorted(places, key=lambda place: len(place[0].split(".")))
+
+
+def _add_keys(found: dict[str, list[str]], path: str, cls: type[Config], values: bool) -> None:
+    for name, info in cls.model_fields.items():
+        whole = f"{path}.{name}".lstrip(".")
+        fits = _is_value(info) or not values
+        if fits and ".NAME" not in whole and whole not in found.setdefault(name, []):
+            found[name].append(whole)
+
+
+def _without(paths: dict[str, list[str]], beside: str) -> dict[str, list[str]]:
+    others = {name: [p for p in places if p != beside] for name, places in paths.items()}
+    return {name: places for name, places in others.items() if places}
 
 
 def nearest_settable(root: Config, key: str) -> list[str]:

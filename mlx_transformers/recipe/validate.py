@@ -4,6 +4,7 @@ Pydantic finds the problems; here they get the recipe that set the key, the path
 writes it, the nearest name, and what is allowed in plain words.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from .docstrings import description
 from .fields import Type, choices, in_words, items
 from .load import Resolved
 from .merge import Table, dotted
-from .schema import nearest_paths
+from .schema import elsewhere, kinds_named
 from .slot import KINDS
 from .toml import toml_value
 
@@ -131,28 +132,44 @@ def _text(root: type[Config], walk: _Walk, detail: ErrorDetails, data: Table) ->
         message = detail["msg"].split(", ", 1)[-1]
         return f"[{path}]: {message}" if path else message
     given = _given(detail["input"])
-    near = _near_choice(walk.allowed, detail["input"])
+    near = _near_choice(walk.allowed, detail["input"]) or _near_value(root, walk, data)
     return f"{path} must be {in_words(walk.allowed)}, not {given}.{near}"
 
 
 def _unknown_key(root: type[Config], walk: _Walk, data: Table) -> str:
     keys = list(walk.owner.model_fields) if walk.owner is not None else []
     key = str(walk.place[-1])
-    elsewhere = nearest_paths(root, key, beside=_path(walk.place), table=data)
-    same = [path for path in elsewhere if path.rpartition(".")[2] == key]
-    here = equivalent(key, keys) or (None if same else nearest(key, keys))
-    names = [f"'{name}'" for name in ([here] if here else elsewhere[:HINTS])]
-    hint = f" Did you mean {' or '.join(names)}?" if names else ""
+    others = elsewhere(root, _path(walk.place), data, values=not isinstance(walk.value, dict))
+    surely = [equivalent(key, keys)], others.same(key), kinds_named(root, key)
+    meant = *surely, [nearest(key, keys)], others.alike(key)
+    hint = _did_you_mean(next((names for names in meant if any(names)), []))
     return (
         f"{_table(walk)} has no key '{key}' (given {_given(walk.value)}).{hint} "
         f"Allowed: {', '.join(keys)}."
     )
 
 
+def _did_you_mean(names: Sequence[str | None]) -> str:
+    listed = " or ".join(f"'{name}'" for name in names[:HINTS])
+    return f" Did you mean {listed}?" if listed else ""
+
+
 def _near_choice(types: list[Type], given: Any) -> str:
     literals = [arg for of in types if of.label == "literal" for arg in of.of.__args__]
     match = nearest(given, [x for x in literals if isinstance(x, str)]) if _is_str(given) else None
     return f" Did you mean '{match}'?" if match else ""
+
+
+def _near_value(root: type[Config], walk: _Walk, data: Table) -> str:
+    """Name the key that is meant where a value was given to a table of another library's name."""
+    if (
+        isinstance(walk.value, dict)
+        or not walk.place
+        or any(of.slot is None for of in walk.allowed)
+    ):
+        return ""
+    others = elsewhere(root, _path(walk.place), data, values=True)
+    return _did_you_mean(others.same(str(walk.place[-1])))
 
 
 def _is_str(value: object) -> bool:
