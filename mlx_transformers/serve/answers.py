@@ -206,7 +206,8 @@ class Writer:
         self._counts[part.index] = (part.n_prompt, part.n_tokens)
 
     def _usage(self) -> dict[str, int]:
-        prompts = sum(n for n, _ in self._counts.values())
+        """Counts of tokens; the choices of a prompt share it."""
+        prompts = sum(n for i, (n, _) in self._counts.items() if i % self._body.n == 0)
         drawn = sum(n for _, n in self._counts.values())
         return {
             "prompt_tokens": prompts,

@@ -163,9 +163,13 @@ async def read_json(request: HttpRequest, limit: int) -> Any:
         if len(content) > limit:
             raise Refused(413, f"The body is larger than {limit:,} bytes.")
     try:
-        return json.loads(content)
+        value = json.loads(content)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused(400, "The body has half a surrogate pair, which is no character.") from None
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"The body is no JSON: {error}.") from None
+    return value
 
 
 def parsed(value: object, kind: type[AnyBody]) -> AnyBody:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Number = float
+T = TypeVar("T")
+_Some = Annotated[list[T], Field(min_length=1)]
 
 
 class Body(BaseModel):
@@ -56,7 +58,7 @@ class Body(BaseModel):
 class CompletionBody(Body):
     """A request to continue texts."""
 
-    prompt: str | list[str] | list[int] | list[list[int]] = ""
+    prompt: str | _Some[str] | _Some[int] | _Some[list[int]] = ""
     max_tokens: int | None = Field(16, ge=1)
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: Literal[False] | None = None
@@ -95,9 +97,10 @@ def plain_message(message: Mapping[str, Any], number: int) -> dict[str, Any]:
     """A message as chat templates read it: one text, and the arguments of calls as objects.
 
     Raises:
-        ValueError: an unknown role, or a content that isn't text.
+        ValueError: an unknown role, a content that isn't text, or calls that aren't OpenAI's.
     """
-    role = {"developer": "system"}.get(message.get("role", ""), message.get("role"))
+    given = message.get("role")
+    role = "system" if given == "developer" else given
     if role not in ("system", "user", "assistant", "tool"):
         raise ValueError(f"message {number} has the role {role!r}, none of system, user, "
                          "assistant, tool")  # fmt: skip
@@ -111,10 +114,23 @@ def plain_message(message: Mapping[str, Any], number: int) -> dict[str, Any]:
         raise ValueError(f"message {number} has no content")
     plain = {**message, "role": role, "content": content or ""}
     if calls:
-        plain["tool_calls"] = []
-        for call in calls:
-            function = dict(call["function"])
-            if isinstance(function.get("arguments"), str):
-                function["arguments"] = json.loads(function["arguments"] or "{}")
-            plain["tool_calls"].append({**call, "function": function})
+        if not isinstance(calls, list):
+            raise ValueError(f"message {number}: tool_calls is no list")
+        plain["tool_calls"] = [_plain_call(call, number) for call in calls]
     return plain
+
+
+def _plain_call(call: object, number: int) -> dict[str, Any]:
+    """A call whose arguments are an object instead of its JSON."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict):
+        raise ValueError(f"message {number} has a call without a function")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except (ValueError, RecursionError):
+            raise ValueError(f"message {number}: the arguments of a call are no JSON") from None
+    if arguments is not None and not isinstance(arguments, dict):
+        raise ValueError(f"message {number}: the arguments of a call are no object")
+    return {**call, "function": {**function, "arguments": arguments or {}}}

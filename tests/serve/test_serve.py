@@ -29,6 +29,13 @@ from mlx_transformers.serve.page import Page  # noqa: E402
 from mlx_transformers.serve.run import bound, is_loopback  # noqa: E402
 from mlx_transformers.serve.worker import Worker  # noqa: E402
 
+BAD_CALLS = (
+    (5, "is no list"),
+    ([5], "without a function"),
+    ([{"id": "a"}], "without a function"),
+    ([{"function": {"arguments": "{"}}], "are no JSON"),
+    ([{"function": {"arguments": "[1]"}}], "are no object"),
+)
 CALL = '<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call>'
 
 
@@ -99,7 +106,7 @@ def test_completions_have_choices_counts_and_log_probabilities(client):
     both = client.completions.create(prompt=["ab", "cd"], n=2, logprobs=2, seed=1, **options)
     assert [choice.index for choice in both.choices] == [0, 1, 2, 3]
     assert both.choices[0].text == both.choices[1].text
-    assert (both.usage.prompt_tokens, both.usage.completion_tokens) == (8, 20)
+    assert (both.usage.prompt_tokens, both.usage.completion_tokens) == (4, 20)
     known = both.choices[0].logprobs
     assert len(known.tokens) == 5
     assert known.token_logprobs[0] == pytest.approx(max(known.top_logprobs[0].values()))
@@ -154,12 +161,20 @@ MESSAGES = [{"role": "user", "content": "x"}]
         ({"messages": MESSAGES, "tempreature": 1}, 400, "isn't supported"),
         ({"messages": [{"role": "user", "content": "x" * 600}]}, 400, "Shorten it"),
         (b" " * 5000, 413, "larger than"),
+        ({"messages": [{"role": [], "content": "a"}]}, 400, "has the role []"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, 400, "surrogate"),
+        *(({"messages": [{"role": "assistant", "tool_calls": c}]}, 400, w) for c, w in BAD_CALLS),
     ],
 )
 def test_bad_bodies_are_refused(served, body, status, words):
     found = post(f"{served[0]}/v1/chat/completions", body)
     assert found[0] == status
     assert words in json.loads(found[1])["error"]["message"]
+
+
+@pytest.mark.parametrize("prompt", [[], [[]], [-1], [999]])
+def test_prompts_without_a_known_token_are_refused(served, prompt):
+    assert post(f"{served[0]}/v1/completions", {"prompt": prompt})[0] == 400
 
 
 def test_other_sites_are_refused(served):
