@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .completion import recipe_names
-from .options import Sets, user_path
+from .options import UNMEASURED, Sets, note_unread, user_path
 from .terminal import print_table
 
 
@@ -46,6 +46,7 @@ def bench(
 
     if out is not None:
         verb.check_new(out)
+    note_unread(set, unread=UNMEASURED)
     result = verb.bench(recipes or verb.RUNGS, set or [], seconds=seconds, say=_say)
     rows = result.rows
     print_table(table.TITLES, [table.cells(row) for row in rows], right=range(1, 6))

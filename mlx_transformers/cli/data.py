@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from ..core.errors import RunError
-from .options import AsJson, Recipe, Sets, user_path
+from .options import AsJson, Recipe, Sets, note_unread, user_path
 from .preparing import watch
 from .terminal import print_table
 from .usage import Verbs
@@ -71,6 +71,7 @@ def prepare(recipe: Recipe, set: Sets = None) -> None:
     from ..data.prepare import prepare as run
 
     loaded = load_recipe(recipe, set or [])
+    note_unread(set, read="data.")
     with watch() as progress:
         prepared = run(loaded.data, progress=progress)
     fresh = "Prepared" if progress.what else "Nothing to do, it is prepared:"
@@ -138,6 +139,7 @@ def write_rows(
     if split not in ("train", "valid"):
         raise RunError(f"--split {split}: rows are of the split train or valid.")
     rows = islice(records(load_recipe(recipe, set or []).data, cast("Split", split)), limit)
+    note_unread(set, read="data.")
     try:
         to.touch(exist_ok=False)
     except FileExistsError:
@@ -167,9 +169,13 @@ def _prepared(what: str, sets: list[str]) -> "Prepared":
 
     for folder in (cache_folder() / "data" / what, expanded(what)):
         if (folder / "manifest.json").is_file():
+            if sets:
+                raise RunError(f"'{what}' is prepared already: --set changes a recipe's data.")
             return Prepared(folder)
+    loaded = load_recipe(what, sets)
+    note_unread(sets, read="data.")
     with watch() as progress:
-        return prepare(load_recipe(what, sets).data, progress=progress)
+        return prepare(loaded.data, progress=progress)
 
 
 def _print(report: "Report") -> None:

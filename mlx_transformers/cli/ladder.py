@@ -7,7 +7,7 @@ import typer
 
 from .completion import recipe_names, set_keys
 from .failures import INTERRUPTED
-from .options import DataPath, Runs, Seeds, Sets, Steps, seed_list, spelled
+from .options import DataPath, Runs, Seeds, Sets, Steps, check_free, seed_list, spelled
 from .preparing import watch
 from .terminal import print_table
 
@@ -71,10 +71,13 @@ def ladder(
     from ..verbs.ladder import climb
 
     rung_or_list = recipe[0] if len(recipe) == 1 else recipe
+    sets = spelled(set, steps=steps, data=data)
+    tuned = {tune.partition("=")[0].strip(): "--tune"} if tune else {}
+    check_free(sets, tuned | ({"train.seed": "--seeds"} if seeds else {}))
     with watch() as screen:
         folder, rungs, complete = climb(
             rung_or_list,
-            spelled(set, steps=steps, data=data),
+            sets,
             first=first,
             name=name,
             seeds=seed_list(seeds),

@@ -1,6 +1,7 @@
 """Arguments that several verbs share."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -136,6 +137,42 @@ def spelled(sets: list[str] | None, **short: str | float | None) -> list[str]:
     aliased = [alias(key, v, sys.argv) for key, v in short.items() if v is not None]
     return [*(sets or []), *aliased]
 
+
+def check_free(sets: list[str] | None, options: Mapping[str, str]) -> None:
+    """Refuse `--set` of a key that another option sets for each run.
+
+    Args:
+        sets: the values of --set and its aliases.
+        options: the option that sets a key, by the key.
+
+    Raises:
+        RecipeError: one is set twice.
+    """
+    from ..core.errors import RecipeError
+    from ..recipe.overrides import set_paths
+
+    if taken := [key for key in set_paths(sets or []) if key in options]:
+        key, option = taken[0], options[taken[0]]
+        raise RecipeError(f"{option} sets {key} for each run, so it can't be set once for all.")
+
+
+def note_unread(sets: list[str] | None, *, read: str = "", unread: tuple[str, ...] = ()) -> None:
+    """Say which keys of `--set` have no effect on what a command does.
+
+    Args:
+        sets: the values of --set and its aliases.
+        read: the beginning of all keys that have an effect.
+        unread: keys, or beginnings of keys, that have none.
+    """
+    from ..recipe.overrides import set_paths
+
+    for key in set_paths(sets or []):
+        if not key.startswith(read) or key.startswith(unread):
+            typer.echo(f"{key} has no effect on this command.", err=True)
+
+
+UNMEASURED = ("train.steps", "eval.", "checkpoint.", "log.", "cost.")
+"""Keys that have no effect on the speed of a step."""
 
 ModelSource = Annotated[
     str,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import AsJson, BatchSize, DataPath, Recipe, Sets, spelled
+from .options import AsJson, BatchSize, DataPath, Recipe, Sets, note_unread, spelled
 from .terminal import print_table
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def plan(
     from ..memory.chips import find_mac
 
     loaded = load_recipe(recipe, spelled(set, batch_size=batch_size, data=data))
+    note_unread(set, unread=("eval.", "checkpoint.every", "checkpoint.keep", "log."))
     prediction = make(loaded, draft_model(loaded), find_mac(chip) if chip else None)
     notes = list(prediction.account.notes)
     if recipe_vocab_size(loaded) is None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .completion import set_keys
-from .options import AsJson, Recipe, Sets, user_path
+from .options import UNMEASURED, AsJson, Recipe, Sets, check_free, note_unread, user_path
 from .preparing import watch
 from .terminal import print_table
 
@@ -71,6 +71,7 @@ def profile(
     from ..profile.measure import measure
 
     loaded = load_recipe(recipe, set or [])
+    note_unread(set, unread=UNMEASURED)
     with watch() as screen:
         built = build(loaded, prepare(loaded.data, progress=screen))
         result = measure(built, steps, capture_to=capture, say=_say)
@@ -109,6 +110,8 @@ def _sweep(
     from ..runs.folder import RUNS
 
     axes = parse_axes(texts)
+    check_free(sets, {axis.key: "--sweep" for axis in axes})
+    note_unread(sets, unread=UNMEASURED)
     cells = sweep(recipe, sets, axes, steps, _say)
     if as_json:
         print(json.dumps({"best": best(cells), "cells": [asdict(c) for c in cells]}, indent=2))

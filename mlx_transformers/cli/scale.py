@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .failures import INTERRUPTED
-from .options import Recipe, Runs, Sets
+from .options import Recipe, Runs, Sets, check_free
 from .preparing import watch
 from .terminal import print_table
 
@@ -70,6 +70,7 @@ def scale(
         if len(pair) != 2:
             raise typer.BadParameter(f"--check {check}: write it as WIDTHxSTEPS, as in 192x2000.")
         held_out = (pair[0], pair[1])
+    check_free(set, {"model.dim": "--widths", "train.steps": "--steps"})
     grid = Grid(_numbers(widths, "--widths"), _numbers(steps, "--steps"), held_out)
     with watch() as screen:
         folder, law = measure(

@@ -7,7 +7,7 @@ import typer
 
 from .completion import set_keys
 from .failures import INTERRUPTED
-from .options import DataPath, Recipe, Runs, Sets, Steps, seed_list, spelled
+from .options import DataPath, Recipe, Runs, Sets, Steps, check_free, seed_list, spelled
 from .preparing import watch
 from .terminal import print_table
 
@@ -72,11 +72,14 @@ def sweep(
     from ..verbs.sweep import Settings
     from ..verbs.sweep import sweep as measure
 
+    sets = spelled(set, steps=steps, data=data)
+    chosen = {text.partition("=")[0].strip(): "--over" for text in over}
+    check_free(sets, chosen | ({"train.seed": "--seeds"} if seeds else {}))
     with watch() as screen:
         folder, result = measure(
             recipe,
             over,
-            spelled(set, steps=steps, data=data),
+            sets,
             seeds=_seeds(seeds),
             settings=Settings(search, samples, keep, rounds),
             name=name,

@@ -19,6 +19,7 @@ from .options import (
     Seeds,
     Sets,
     Steps,
+    check_free,
     seed_list,
     spelled,
 )
@@ -71,6 +72,7 @@ def train(
     )
     sets = with_evaluations(recipe, sets)
     if seeds is not None:
+        check_free(sets, {"train.seed": "--seeds"})
         _train_seeds(recipe, sets, seed_list(seeds), name, resume, runs)
         return
     if supervise:

@@ -21,7 +21,7 @@ AS_GIVEN = {
     ),
     "a wrong type": (["--set", "train.steps=many"], "train.steps", "a whole number at least 1"),
     "negative steps": (["--iters", "-3"], "--iters: train.steps", "at least 1, not -3"),
-    "no learning rate": (["--lr", "0"], "--lr: optim.learning_rate", "above 0, not 0.0"),
+    "no learning rate": (["--lr", "0"], "--lr: optim.learning_rate", "greater than 0.0"),
     "an unknown kind": (
         ["--set", "model.position.kind=ropes"],
         "model.position.kind",

@@ -79,12 +79,19 @@ def test_a_value_that_cannot_be_is_refused_in_plain_words(
         ("model.block.mixer.num_heads", "'n_heads'"),
         ("model.n_heads", "'model.block.mixer.n_heads'"),  # and not 'head', which is similar
         ("train.learning_rate", "'optim.learning_rate'"),
+        ("train.depth", "'model.n_layers'"),  # and not [model.depth], a table
+        ("model.layers", "'n_layers'"),  # and not quantize.layers, which tiny has no table for
+        ("lora", "'adapt.kind=lora'"),
     ],
 )
 def test_a_key_of_another_library_or_table_names_its_place(mlxt: Mlxt, key: str, hint: str) -> None:
     outcome = mlxt("show", "tiny", "--set", f"{key}=3")
     assert outcome.code == 1
     assert f"Did you mean {hint}?" in outcome.err
+
+
+def test_a_value_for_a_table_names_the_key_that_is_meant(mlxt: Mlxt) -> None:
+    assert "Did you mean 'model.n_layers'?" in mlxt("show", "tiny", "--set", "model.depth=4").err
 
 
 def commands_under(command: Any) -> Iterator[Any]:
@@ -142,6 +149,36 @@ def test_verbs_that_train_take_the_short_options_of_train(mlxt: Mlxt, line: str,
     outcome = mlxt(*line.split())
     assert outcome.code == 1
     assert f"{key} must be" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "option"),
+    [
+        ("scale tiny --widths 8,16 --steps 2 --set train.steps=3", "train.steps", "--steps"),
+        ("scale tiny --widths 8,16 --steps 2 --set model.dim=8", "model.dim", "--widths"),
+        ("sweep tiny --over optim.eps=1e-8,1e-7 --set optim.eps=1e-6", "optim.eps", "--over"),
+        ("ladder tiny --tune train.steps=2,3 --steps 4", "train.steps", "--tune"),
+        (
+            "profile tiny --sweep train.seq_len=4,8 --set train.seq_len=8",
+            "train.seq_len",
+            "--sweep",
+        ),
+        ("train tiny --seeds 1,2 --seed 3", "train.seed", "--seeds"),
+    ],
+)
+def test_a_key_that_an_option_sets_for_each_run_is_not_set_for_all(
+    mlxt: Mlxt, line: str, key: str, option: str
+) -> None:
+    outcome = mlxt(*line.split())
+    assert outcome.code == 1
+    assert f"{option} sets {key} for each run" in outcome.err
+
+
+def test_a_key_without_an_effect_is_named(mlxt: Mlxt) -> None:
+    sets = ["--set", "train.steps=3", "--set", "log.every=1", "--set", "data.shuffle=false"]
+    for verb, unread in (("data prepare", ["train.steps", "log.every"]), ("plan", ["log.every"])):
+        err = mlxt(*verb.split(), "tiny", *sets).err
+        assert [line.split()[0] for line in err.splitlines() if "no effect" in line] == unread
 
 
 def test_a_folder_or_a_template_that_is_none_says_what_is_needed(mlxt: Mlxt) -> None:
