@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import RunError
+from ..core.errors import RunError, reason
 
 SUFFIXES = (".txt", ".md", ".rst")
 WORDS = 120
@@ -95,7 +95,7 @@ def read_passages(folder: Path, words: int = WORDS) -> list[Passage]:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"{path} can't be read as UTF-8 text: {error}.") from None
+            raise RunError(f"{path} can't be read as UTF-8 text: {reason(error)}.") from None
         source = str(path.relative_to(folder))
         passages += [Passage(part, source) for part in passages_of(text, words)]
     if not passages:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..core.errors import RunError
-from .options import AsJson, Run, Runs
+from ..core.errors import RunError, reason
+from .options import AsJson, Run, Runs, user_path
 
 SHOWN = 12
 """Texts of a printed table of cosines."""
@@ -21,11 +21,17 @@ def embed(
     ] = None,
     texts: Annotated[
         Path | None,
-        typer.Option(help="A file with one text per line.", metavar="FILE", show_default=False),
+        typer.Option(
+            parser=user_path,
+            help="A file with one text per line.",
+            metavar="FILE",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
+            parser=user_path,
             help="Write the vectors to a new file: .npy, or .jsonl with the texts.",
             metavar="FILE",
             show_default=False,
@@ -81,9 +87,9 @@ def _texts(texts_given: list[str], file: Path | None) -> list[str]:
     all_texts = list(texts_given)
     if file is not None:
         try:
-            lines = file.expanduser().read_text(encoding="utf-8").split("\n")
+            lines = file.read_text(encoding="utf-8").split("\n")
         except (OSError, ValueError) as error:
-            raise RunError(f"--texts {file} can't be read: {error}.") from None
+            raise RunError(f"--texts {file} can't be read: {reason(error)}.") from None
         all_texts += [line.removesuffix("\r") for line in lines if line.strip()]
     if not all_texts:
         raise RunError("Give a text: --text TEXT, or --texts FILE with one per line.")

@@ -108,6 +108,7 @@ TaskFolders = Annotated[
     typer.Option(
         "--task-folder",
         rich_help_panel=HARNESS,
+        parser=user_path,
         help="A folder with task files (YAML); repeatable.",
         metavar="FOLDER",
         show_default=False,

@@ -4,11 +4,12 @@ tell."""
 import os
 import re
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import DataError
+from ..core.errors import DataError, Notice
 from ..core.names import nearest
 from ..core.paths import expanded, shown
 from .shards import Split
@@ -167,17 +168,20 @@ def _token_files(files: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the regular files below a folder but hidden ones, each once, through links too.
+    """Yield the regular files below a folder but hidden ones, each once, through links too. Links
+    that lead nowhere are left out with a notice.
 
     Raises:
         DataError: a folder can't be read.
     """
     seen: set[tuple[int, int]] = set()
+    lost: list[str] = []
 
     def fresh(path: str) -> os.stat_result | None:
         try:
             status = os.stat(path)
         except OSError:  # a link to nowhere, or to itself
+            lost.append(path)
             return None
         if (key := (status.st_dev, status.st_ino)) in seen:
             return None
@@ -200,6 +204,11 @@ def _walk(folder: Path) -> Iterator[Path]:
             status = fresh(os.path.join(folder_path, name))
             if status is not None and stat.S_ISREG(status.st_mode):
                 yield Path(folder_path, name)
+    if lost:
+        found = "1 link leads" if len(lost) == 1 else f"{len(lost)} links lead"
+        notice = f"In {shown(str(folder))} {found} nowhere: {shown(lost[0])}"
+        others = " and others" if lost[1:] else ""
+        warnings.warn(f"{notice}{others}. Left out.", Notice, stacklevel=2)
 
 
 def _hidden(name: str) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import DataError
+from ..core.errors import DataError, MlxtError
+from ..core.paths import expanded
 from .compression import is_compressed, opened
 from .shards import Split
 
@@ -68,6 +69,17 @@ class Piece:
         if self.record is not None:
             return 1
         return len(self.text) if self.tokens is None else len(self.tokens)
+
+    def path(self, value: str) -> Path:
+        """Return the path of a file that a field names.
+
+        Raises:
+            RowError: it begins with `~`, and there is no such home folder.
+        """
+        try:
+            return (self.folder or Path()) / expanded(value)
+        except MlxtError as error:
+            raise RowError(f"{self.where or 'A record'}: {error}") from None
 
 
 def cut(texts: Iterable[str], where: str) -> Iterator[Piece]:

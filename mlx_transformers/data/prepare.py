@@ -251,7 +251,9 @@ class Preparation:
         for split in required:
             if counts[split].tokens == 0:
                 n_documents = sum(count.documents for count in counts.values())
-                has, tail = f"{n_documents} documents", "cuts by length instead of by document"
+                plural = "" if n_documents == 1 else "s"
+                has = f"{n_documents} document{plural}, equal ones on the same side,"
+                tail = "cuts by length instead of by document"
                 if data.batch.reads_records:
                     has, tail = "too few records", "holds out the last records"
                 raise DataError(

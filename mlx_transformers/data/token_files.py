@@ -47,8 +47,10 @@ def layout(path: Path, vocab_size: int | None) -> Layout:
         vocab_size: tokens of the vocabulary; None if it isn't known yet.
 
     Raises:
-        DataError: the file's size or header doesn't fit.
+        DataError: it is compressed, or its size or header doesn't fit.
     """
+    if path.suffix.lower() != ".bin":
+        raise DataError(f"{path} is compressed; tokens are read where they are: decompress it.")
     size = path.stat().st_size
     with open(path, "rb") as file:
         first = file.read(LOOKED_AT)

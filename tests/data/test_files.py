@@ -223,7 +223,8 @@ def test_linked_folders_are_read_once_and_loops_end(tmp_path):
     (data / "self.txt").symlink_to(data / "self.txt")
     (data / "gone.txt").symlink_to(tmp_path / "nowhere")
     (data / "same.txt").symlink_to(data / "note.txt")
-    found = names(Files(str(data)).files)
+    with pytest.warns(Notice, match=r"2 links lead nowhere: .*gone.txt and others. Left out."):
+        found = names(Files(str(data)).files)
     assert sorted(found) == ["b.txt", "book.txt", "more.txt", "note.txt"]
 
 
@@ -371,6 +372,13 @@ def test_token_files_of_an_odd_size_are_refused(tmp_path, content, size, message
     (tmp_path / "a.bin").write_bytes(content)
     with pytest.raises(DataError, match=message):
         list(Files(str(tmp_path / "a.bin"), vocab_size=lambda: size).pieces())
+
+
+def test_compressed_token_files_are_not_read_as_tokens(tmp_path):
+    path = tmp_path / "train.bin.gz"
+    path.write_bytes(gzip.compress(bytes(range(250))))
+    with pytest.raises(DataError, match=r"is compressed.*decompress it"):
+        list(Files(str(path), vocab_size=lambda: 257).pieces())
 
 
 def test_a_folder_of_token_files_is_what_nanogpt_makes(data, tmp_path):

@@ -4,7 +4,6 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -88,7 +87,7 @@ class Transcripts(RecordKind):
             if value.startswith(URI):
                 data = base64.b64decode(value.removeprefix(URI), validate=True)
                 return read_sound(data, f"{where}: the sound")
-            path = (piece.folder or Path()) / Path(value).expanduser()
+            path = piece.path(value)
             return read_sound(path, f"{where}: {path}")
         except binascii.Error as error:
             raise RowError(f"{where}: the sound is no base64 text: {error}.") from None

@@ -1,7 +1,5 @@
 """The picture in a field of a record: an array, a row of numbers, or the path of a file."""
 
-from pathlib import Path
-
 import numpy as np
 
 from ...core.errors import DataError
@@ -34,7 +32,7 @@ def picture(value: object, size: Size, key: str, piece: Piece) -> np.ndarray:
         if pixels.size == size[0] * size[1] * size[2]:
             pixels = pixels.reshape(size)
     elif isinstance(value, str) and value:
-        path = (piece.folder or Path()) / Path(value).expanduser()
+        path = piece.path(value)
         try:
             return read_resized(path, size[:2], size[2], f"{where}: {path}")
         except DataError as error:
