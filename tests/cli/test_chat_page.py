@@ -16,6 +16,7 @@ from mlx_transformers import load  # noqa: E402
 from mlx_transformers.chat.assistant import Assistant, Piece, Request  # noqa: E402
 from mlx_transformers.chat.chat_format import ChatFormat  # noqa: E402
 from mlx_transformers.chat.toolbox import Toolbox  # noqa: E402
+from mlx_transformers.core.errors import RunError  # noqa: E402
 from mlx_transformers.data.chat_template import CHATML, ChatTemplate  # noqa: E402
 from mlx_transformers.serve import page as served_page  # noqa: E402
 from mlx_transformers.serve.app import Limits, application  # noqa: E402
@@ -39,16 +40,23 @@ const count = async (name, n) => {
     found("This one is better")[0].click();
     await count("Chosen", n);
   }
+  input.value = "fail";
+  $("form").requestSubmit();
+  while (!input.value || running) await new Promise(go => setTimeout(go, 50));
+  document.body.dataset.kept = `${input.value}, ${document.querySelectorAll(".user").length}`;
   document.body.dataset.held = "yes";
 })();
 </script>"""
-"""What a visitor does: asks twice, and chooses the first of two answers each time."""
+"""What a visitor does: asks twice, and chooses the first of two answers each time; then asks what
+has no answer."""
 
 
 class Writer(Assistant):
     """Writes one of two answers, by the seed."""
 
     def stream(self, request: Request) -> Iterator[Piece]:
+        if "fail" in self.tokenizer.decode(list(request.tokens)):
+            raise RunError("There is no answer.")
         yield Piece(ANSWERS[request.seed % 2])
         yield Piece("", end="end token", n_tokens=2)
 
@@ -91,6 +99,7 @@ def test_a_choice_in_the_browser_is_trained_on(
             worker.close(5)
     assert said == []
     assert 'data-held="yes"' in shown
+    assert 'data-kept="fail, 2"' in shown, "the message goes back to where it was typed"
     assert "data-broken" not in shown.partition("<script>")[0]
     rows = [json.loads(line) for line in choices.read_text().splitlines()]
     assert len(rows) == 2
