@@ -165,7 +165,7 @@ def test_a_text_stands_in_the_frame_of_its_kind(
         ("1 2 3", "3 numbers, .* ask for 2 x 2 x 1"),
         ("1 2 3 256", "'256' is no pixel"),
         (None, "holds no picture but null"),
-        ("~nobody/a.png", "no home folder for the ~ in '~nobody/a.png'.*bad_rows"),
+        ("~no-such-user/a.png", "no home folder for the ~ in '~no-such-user/a.png'.*bad_rows"),
     ],
 )
 def test_a_picture_that_is_missing_or_of_another_size_is_named(
