@@ -13,21 +13,24 @@ SHOWN = 12
 """Texts of a printed table of cosines."""
 
 
+Texts = Annotated[
+    Path | None,
+    typer.Option(
+        parser=user_path,
+        help="A file with one text per line.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+
+
 def embed(
     run: Run = None,
     text: Annotated[
         list[str] | None,
         typer.Option(help="A text. Repeatable.", metavar="TEXT", show_default=False),
     ] = None,
-    texts: Annotated[
-        Path | None,
-        typer.Option(
-            parser=user_path,
-            help="A file with one text per line.",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
+    texts: Texts = None,
     out: Annotated[
         Path | None,
         typer.Option(
