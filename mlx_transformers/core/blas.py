@@ -22,8 +22,9 @@ from .jit import finished, real_compiler, stamp
 CURE = "install g++, or libopenblas0 with the system's package manager"
 
 CHOICE = "MLXT_BLAS"
-"""Environment variable that names a BLAS library to load instead: a path, or a name that the
-loader finds (`libmkl_rt.so`, `libblis.so`)."""
+"""Environment variable that names a BLAS library to load instead: a path, or a name that stands in
+this Python environment's `lib` (`libmkl_rt.so.3` after `pip install mkl`) or that the loader finds
+(`libblis.so`)."""
 
 ADAPTER = """\
 #include <stdint.h>
@@ -81,13 +82,14 @@ def library_in_front() -> str | None:
 SET_THREADS = {
     "scipy_openblas_set_num_threads64_": "scipy_openblas_get_num_threads64_",
     "openblas_set_num_threads": "openblas_get_num_threads",
+    "MKL_Set_Num_Threads": "MKL_Get_Max_Threads",
 }
-"""Functions of OpenBLAS that set the threads of a product and return them: in NumPy's wheel, and in
-the system's library."""
+"""Functions that set the threads of a product and return them: of OpenBLAS in NumPy's wheel and in
+the system's library, and of MKL."""
 
 
 def thread_counts() -> dict[str, int]:
-    """The threads of a matrix product, by the function that sets them; none without OpenBLAS."""
+    """The threads of a matrix product, by the function of `SET_THREADS` that sets them, if any."""
     process = ctypes.CDLL(None)
     return {
         setter: getattr(process, getter)()
@@ -98,7 +100,7 @@ def thread_counts() -> dict[str, int]:
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Have each matrix product inside the block use one thread, where OpenBLAS multiplies."""
+    """Have each matrix product inside the block use one thread, if `SET_THREADS` knows the BLAS."""
     process, before = ctypes.CDLL(None), thread_counts()
     try:
         for setter in before:
@@ -122,7 +124,9 @@ class _DlInfo(ctypes.Structure):
 
 def _attempts(cache: Callable[[], Path]) -> Iterator[tuple[str, Callable[[], None]]]:
     if choice := os.environ.get(CHOICE):
-        yield f"{choice} ({CHOICE})", partial(_globally, choice)
+        installed = Path(sys.prefix, "lib", choice)
+        library = str(installed) if installed.is_file() else choice
+        yield f"{choice} ({CHOICE})", partial(_globally, library)
     for library in _of_numpy():
         yield "OpenBLAS (NumPy's)", partial(_through_adapter, library, cache)
     for soname in ("libopenblas.so.0", "libopenblas.so"):
