@@ -3,7 +3,7 @@
 MLX fuses elementwise operations by calling `g++ -O3` once per kernel, without the machine's vector
 instructions. A `g++` of our own, first on PATH, changes those compilations and no others:
 
-- it adds the flags of `FLAG_SETS` and marks the loops' iterations as independent;
+- it adds the flags of `FLAG_SETS` and rewrites the kernel's loops (`kernel_loops`);
 - it compiles MLX's header once, as a precompiled header: a kernel then takes a fifth of the time.
   `precompile` begins that while a run prepares its data, and the first kernel waits for it;
 - it writes a kernel under a temporary name and renames it when finished, with its size as its
@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from .kernel_loops import REWRITE
+
 FLAG_SETS = (
     "-march=native -fno-math-errno -fno-trapping-math -ffp-contract=off "
     "-finline-limit=100000 --param max-inline-insns-auto=2000",
@@ -35,10 +37,6 @@ FLAG_SETS = (
 """Tried in this order. No contraction: compiled and eager results stay bit-identical."""
 
 MARK = "# mlxt: flags for the kernels that MLX compiles; any other compilation passes unchanged"
-
-INDEPENDENT = r"s/^ *for (/#pragma GCC ivdep\n&/"
-"""For sed. MLX writes a result over an input that is needed no more, element by element; a compiler
-that can't know the latter takes such loops one number at a time, four times slower."""
 
 HEADER = "mlx/backend/cpu/compiled_preamble.h"
 """The header that every kernel of MLX includes first."""
@@ -86,12 +84,14 @@ for word; do
   case "$word" in -I?*) include=${{word#-I}} ;; *.cpp) source=$word ;; esac
   before=$word
 done
-sed -i {edit} "$source"
+cp "$source" "$source.$$"
+awk {rewrite} "$source.$$" > "$source" || cp "$source.$$" "$source"
 precompiled=${{output%/cpu/*}}/precompiled/{header}.gch
 precompile
 {compiler} "-I${{precompiled%/{header}.gch}}" "$@" {flags} -o "$output.$$" ||
-  {{ rm -f "$precompiled"; {compiler} "$@" {flags} -o "$output.$$"; }} ||
-  {{ code=$?; rm -f "$output.$$"; exit $code; }}
+  {{ rm -f "$precompiled"; cp "$source.$$" "$source"; {compiler} "$@" {flags} -o "$output.$$"; }} ||
+  {{ code=$?; rm -f "$output.$$" "$source.$$"; exit $code; }}
+rm -f "$source.$$"
 touch -d "@$(({epoch} + $(wc -c < "$output.$$")))" "$output.$$"
 mv "$output.$$" "$output"
 """
@@ -265,7 +265,7 @@ def _script(compiler: str, flags: str) -> str:
     return SCRIPT.format(
         mark=MARK,
         compiler=shlex.quote(compiler),
-        edit=shlex.quote(INDEPENDENT),
+        rewrite=shlex.quote(REWRITE),
         flags=flags,
         header=HEADER,
         precompile=PRECOMPILE,

@@ -19,7 +19,7 @@ from .custom_vjp import custom_vjp
 from .device import upcast
 from .masks import Mask
 from .score_bias import bias_block, parts_of_block
-from .sums import row_sum
+from .sums import row_max, row_sum
 
 BLOCK = 64
 GPU_BLOCK = 512
@@ -158,7 +158,7 @@ class _Blocks:
 
     def log_sum(self, scores: mx.array, x: Arrays) -> tuple[mx.array, mx.array]:
         """The largest score of each row, and the sum of exponentials above it, sinks included."""
-        top = scores.max(axis=-1, keepdims=True)
+        top = row_max(scores)
         if "sinks" not in x:
             return top, row_sum(mx.exp(scores - top))
         sink = _of_heads(x["sinks"], scores)
@@ -185,8 +185,9 @@ class _Blocks:
             p = mx.exp(scores - top)
             weights = p * self.kept(index, len(tiles), x, p) if self.dropout else p
             values = upcast(x["v"][:, :, tile.keys])
-            out = (_rows(weights) @ values).reshape(*p.shape[:4], -1) / total
-            outs.append(out.transpose(0, 3, 1, 2, 4))
+            out = (_rows(weights) @ values).reshape(*p.shape[:4], -1)
+            # the division writes the order of the output, which otherwise costs another copy
+            outs.append(out.transpose(0, 3, 1, 2, 4) / total.transpose(0, 3, 1, 2, 4))
             sums.append(top + mx.log(total))
         out = mx.concatenate(outs, axis=1)
         return [out.reshape(*out.shape[:2], -1, out.shape[-1]), *sums]

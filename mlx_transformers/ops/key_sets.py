@@ -17,6 +17,7 @@ import mlx.core as mx
 
 from .device import upcast
 from .softcap import soft_cap
+from .sums import row_max
 
 EMPTY = -1e30
 """Log-sum-exp of a query without visible keys in a set."""
@@ -107,7 +108,7 @@ def attend(
         scores = scores + upcast(bias)
     if seen is not None:
         scores = mx.where(seen, scores, EMPTY)
-    top = mx.stop_gradient(scores.max(axis=-1, keepdims=True))
+    top = mx.stop_gradient(row_max(scores))
     e = mx.exp(scores - top)
     if seen is not None:
         e = mx.where(seen, e, 0.0)

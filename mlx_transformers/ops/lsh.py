@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from .neighbours import look_around
+from .sums import row_max
 
 SELF_SCORE = -5e4
 """Score of a position with itself, below all others but above masked ones."""
@@ -92,7 +93,7 @@ def lsh_attention(
     q = rows.chunked(qk).astype(mx.float32)
     scores = scale * q @ rows.around(shared_keys(q, eps)).swapaxes(-1, -2)
     scores = _masked(scores, rows, valid, segments)
-    top = mx.stop_gradient(scores.max(axis=-1, keepdims=True))
+    top = mx.stop_gradient(row_max(scores))
     weights = mx.exp(scores - top)
     total = weights.sum(axis=-1, keepdims=True)
     shares = weights / total

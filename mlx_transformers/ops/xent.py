@@ -22,7 +22,7 @@ from ..core.shapes import ND, NV, VD, IntN, N, V
 from .custom_vjp import custom_vjp
 from .device import on_cpu, upcast
 from .softcap import soft_cap_slope
-from .sums import row_sum
+from .sums import row_max, row_sum
 from .unembedding import Unembedding
 
 Sums = tuple[mx.array, mx.array, mx.array]
@@ -176,7 +176,7 @@ class _TokenLoss:
         self, logits: mx.array, targets: mx.array, weights: mx.array
     ) -> tuple[list[mx.array], list[mx.array]]:
         """The three sums, and the arrays saved for `backward`: `exp(l - max)`, row sums, lse."""
-        top = logits.max(axis=-1, keepdims=True)
+        top = row_max(logits)
         picked = mx.take_along_axis(logits, targets[:, None], axis=-1)
         means = [logits.mean(axis=-1, keepdims=True)] if self.label_smoothing else []
         # once all else is read off the logits, their memory can hold the exponentials
