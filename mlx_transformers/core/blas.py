@@ -125,8 +125,8 @@ class _DlInfo(ctypes.Structure):
 def _attempts(cache: Callable[[], Path]) -> Iterator[tuple[str, Callable[[], None]]]:
     if choice := os.environ.get(CHOICE):
         installed = Path(sys.prefix, "lib", choice)
-        library = str(installed) if installed.is_file() else choice
-        yield f"{choice} ({CHOICE})", partial(_globally, library)
+        named = str(installed) if installed.is_file() else choice
+        yield f"{choice} ({CHOICE})", partial(_globally, named)
     for library in _of_numpy():
         yield "OpenBLAS (NumPy's)", partial(_through_adapter, library, cache)
     for soname in ("libopenblas.so.0", "libopenblas.so"):
