@@ -3,8 +3,10 @@
 import io
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +14,7 @@ from PIL import Image
 from mlx_transformers.core.errors import DataError, Notice
 from mlx_transformers.data.batches.image_text import ImageText
 from mlx_transformers.data.corpora import glyphs
+from mlx_transformers.data.corpora.records import Row
 from mlx_transformers.data.pictures import read
 from mlx_transformers.data.pictures.augment import affine, warped
 from mlx_transformers.data.pictures.read import read_picture, write_picture
@@ -19,6 +22,7 @@ from mlx_transformers.data.pictures.read import read_picture, write_picture
 from . import records
 
 RED = (255, 0, 0)
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -178,10 +182,7 @@ def test_a_picture_that_is_missing_or_of_another_size_is_named(
 
 
 def test_a_glyph_is_drawn_in_the_middle_and_a_missing_one_is_none() -> None:
-    import matplotlib
-
-    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    pen = glyphs.Pen(font.read_bytes(), 1)
+    pen = glyphs.Pen(FONT.read_bytes(), 1)
     bar = pen.draw("|")
     assert bar is not None
     assert bar.shape == (32, 32, 1)
@@ -190,6 +191,27 @@ def test_a_glyph_is_drawn_in_the_middle_and_a_missing_one_is_none() -> None:
     assert abs(columns.min() + columns.max() - 31) <= 1
     assert pen.draw("\U000e1234") is None
     assert pen.draw(" ") is None
+
+
+class Letters(glyphs.DrawnCorpus):
+    """Two letters of a font that matplotlib brings."""
+
+    name, licence, attribution, size, packages = "letters", "none", "none", "few", ()
+    files = property(lambda self: {"font.ttf": FONT.read_bytes()})
+    content = property(lambda self: self.digest())
+
+    def rows(self) -> Iterator[Row]:
+        pen = glyphs.Pen(self.files["font.ttf"], 1)
+        yield from ({"image": pen.draw(letter), "text": letter} for letter in "ab")
+
+
+def test_drawn_pictures_are_checked_by_the_files_of_their_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert [row["text"] for row in Letters().records] == ["a", "b"]
+    monkeypatch.setattr(Letters, "content", "0" * 64)
+    with pytest.raises(DataError, match="not the ones expected"):
+        _ = Letters().records
 
 
 def test_a_picture_is_rotated_and_scaled_about_its_middle() -> None:
