@@ -120,6 +120,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     import mlx.core as mx
     import numpy as np
 
+    from mlx_transformers.assembly.parallel import parallel_rows
     from mlx_transformers.assembly.recipe import load_recipe
     from mlx_transformers.layers.adapters.adapter import adapt
     from mlx_transformers.trainer.state import TrainState
@@ -132,7 +133,9 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     assert recipe.adapt is not None
     adapt(model, recipe.adapt)
     optimizer = recipe.optim.build(model, recipe.train.steps)
-    step = Step(TrainState(model, optimizer, recipe.train), recipe.objective.build(), recipe.train)
+    state = TrainState(model, optimizer, recipe.train)
+    parallel = parallel_rows(recipe)
+    step = Step(state, recipe.objective.build(), recipe.train, parallel=parallel)
     batches = np.array(rows(args), np.int32).reshape(-1, args.batch, args.length + 1)
 
     marks, found = run_ours(step, batches, recipe.train)

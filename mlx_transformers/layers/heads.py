@@ -16,7 +16,7 @@ from ..recipe.config import Kind
 from ..recipe.slot import Slot
 from .ffns.mlp import Activation
 from .kinds import HeadKind, NormKind
-from .linear import PackedMatrix, tied_matrix
+from .linear import PackedMatrix, is_frozen, tied_matrix
 from .parameter import LINEAR, Role
 
 
@@ -174,8 +174,9 @@ class LmHeadModule(PackedMatrix):
 
     def unembedding(self, table: nn.Embedding | None) -> Unembedding:
         """The unembedding; its weight is the embedding's `table` where they are tied."""
-        weight = self.matrix() if "weight" in self or table is None else tied_matrix(table)
-        return Unembedding(weight, self.get("bias"), self.softcap)
+        source: nn.Module = self if "weight" in self or table is None else table
+        weight = self.matrix() if source is self else tied_matrix(source)
+        return Unembedding(weight, self.get("bias"), self.softcap, is_frozen(source))
 
     def __call__(self, h: mx.array, table: nn.Embedding | None) -> mx.array:
         return self.unembedding(table).logits(self.transform(h))

@@ -6,6 +6,7 @@ from typing import Protocol, cast, runtime_checkable
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from ..ops.lookup import lookup
 from ..ops.packed import Mode, Packing, pack, product, unpack
@@ -168,6 +169,11 @@ def expert_rows(layer: nn.Module, rows: mx.array, product: RowProduct) -> mx.arr
     if isinstance(layer, AdaptedLayer):
         return layer.expert_rows(rows, product)
     return product(rows, matrix(layer), bias_of(layer))
+
+
+def is_frozen(layer: nn.Module) -> bool:
+    """Whether nothing in a layer is trained, its adapter included."""
+    return not tree_flatten(layer.trainable_parameters())
 
 
 def tied_matrix(table: nn.Module) -> mx.array:

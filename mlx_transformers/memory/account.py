@@ -20,6 +20,7 @@ from ..core.footprint import FLOAT32_BYTES
 from ..layers.block import Block
 from ..layers.recurrence import RecurrentLayer
 from ..layers.residual import NORMS
+from ..objectives.chunked_loss import rows_of_chunk
 from .job import Job, Part
 
 
@@ -155,7 +156,7 @@ def account(job: Job, queue: Queue | None = None) -> Account:
     held = _held(job)
     always = sum(held.values()) + edges
     last_working = _working(layers[-1], queue.backward) if layers else 0.0
-    further_heads = (job.parts - 1) * _embedding(job)
+    further_heads = 0.0 if _head_is_frozen(job) else (job.parts - 1) * _embedding(job)
     phases = {"loss": always + sum(saved) + _loss(job, queue.loss, last_working) + further_heads}
     for i, size in _backward(job, queue, layers, saved).items():
         phases[f"backward of block {i}"] = always + size
@@ -252,6 +253,12 @@ def _embedding(job: Job) -> float:
     return float(job.vocab_size * job.dim * FLOAT32_BYTES)
 
 
+def _head_is_frozen(job: Job) -> bool:
+    """Whether the loss leaves out the gradient of the unembedding."""
+    out = job.model.unembedding()
+    return out is not None and out.frozen and not job.soft_targets
+
+
 def _loss(job: Job, queue: LossQueue, working: float) -> float:
     """Bytes of the logits alive at once, of their gradients, and of the head's.
 
@@ -261,12 +268,14 @@ def _loss(job: Job, queue: LossQueue, working: float) -> float:
     predicted = job.batch_size * (
         job.columns.target if job.soft_targets else job.columns.n_predicted
     )
-    n_chunks = -(-predicted // job.chunk)
-    logits = float(min(job.chunk, predicted) * job.vocab_size * FLOAT32_BYTES)
+    chunk = rows_of_chunk(job.chunk, _head_is_frozen(job))
+    n_chunks = -(-predicted // chunk)
+    logits = float(min(chunk, predicted) * job.vocab_size * FLOAT32_BYTES)
     alive = min(queue.chunks, queue.chunk * n_chunks) * logits
     if job.soft_targets:
         alive = queue.chunks * logits + queue.soft * predicted * job.vocab_size * FLOAT32_BYTES
-    head = queue.head * _embedding(job) + queue.rows * predicted * job.dim * FLOAT32_BYTES
+    head = queue.rows * predicted * job.dim * FLOAT32_BYTES
+    head += 0.0 if _head_is_frozen(job) else queue.head * _embedding(job)
     filled = min(1.0, n_chunks * queue.chunk / (queue.chunks + queue.chunk * 2))
     loss = alive + max(head, (1 - filled) * working) + queue.related * job.relation_bytes
     return max(loss, queue.comparing * job.relation_bytes)

@@ -23,6 +23,7 @@ def linear_log_probs(
     bias: V | None = None,
     softcap: float | None = None,
     chunk: int = 256,
+    frozen: bool = False,
 ) -> N:
     """Log-probability (nats) of each target, `[N]`, float32 or wider.
 
@@ -36,8 +37,9 @@ def linear_log_probs(
         bias: `[V]`.
         softcap: bound of the logits.
         chunk: rows of logits at a time, M.
+        frozen: whether the gradient of w is left out, and zeros take its place.
     """
-    run = _Chunked(targets, w.shape[0], softcap, chunk)
+    run = _Chunked(targets, w.shape[0], softcap, chunk, frozen)
     # half-precision matmuls are many times slower than float32 ones on the CPU
     h, w = (upcast(h), upcast(w)) if on_cpu() else (h, w)
     leaves = [h, w] if bias is None else [h, w, upcast(bias)]
@@ -64,11 +66,13 @@ def linear_log_probs_naive(
 class _Chunked:
     """Forward and backward passes over chunks of rows; leaves are h, w and perhaps a bias."""
 
-    def __init__(self, targets: mx.array, vocab_size: int, softcap: float | None, chunk: int):
+    def __init__(
+        self, targets: mx.array, vocab_size: int, softcap: float | None, chunk: int, frozen: bool
+    ) -> None:
         targets = mx.stop_gradient(targets).astype(mx.int32)
         self.known = (targets >= 0) & (targets < vocab_size)
         self.targets = mx.where(self.known, targets, 0)
-        self.softcap, self.chunk = softcap, chunk
+        self.softcap, self.chunk, self.frozen = softcap, chunk, frozen
 
     def parts(self) -> list[slice]:
         """The rows of each chunk."""
@@ -102,7 +106,7 @@ class _Chunked:
         h, w = primals[:2]
         g = mx.where(self.known, cotangents[0], 0.0)[:, None]
         dh: list[mx.array] = []
-        sums = [mx.zeros(leaf.shape, upcast(leaf).dtype) for leaf in primals[1:]]
+        sums = [mx.zeros(leaf.shape, upcast(leaf).dtype) for leaf in primals[1 + self.frozen :]]
         for part in self.parts():
             rows = mx.depends([h[part]], [*dh[-1:], *sums, cotangents[0]])[0]
             logits = self.logits(rows, primals)
@@ -112,10 +116,12 @@ class _Chunked:
                 d = d * soft_cap_slope(logits, self.softcap)
             low = d.astype(w.dtype)
             dh.append(low @ w)
-            sums[0] = mx.addmm(sums[0], upcast(low.T), upcast(rows))
-            if len(sums) == 2:
-                sums[1] = sums[1] + d.sum(axis=0)
-        gradients = [mx.concatenate(dh), *sums]
+            if not self.frozen:
+                sums[0] = mx.addmm(sums[0], upcast(low.T), upcast(rows))
+            if len(primals) == 3:
+                sums[-1] = sums[-1] + d.sum(axis=0)
+        unused = [mx.zeros_like(w)] if self.frozen else []
+        gradients = [mx.concatenate(dh), *unused, *sums]
         return tuple(
             gradient.astype(leaf.dtype) for gradient, leaf in zip(gradients, primals, strict=True)
         )

@@ -18,11 +18,13 @@ class Unembedding:
         weight: W, `[V, D]`.
         bias: b, `[V]`; None: no bias.
         softcap: bound of the logits; None: unbounded.
+        frozen: whether losses leave out the gradient of W.
     """
 
     weight: mx.array
     bias: mx.array | None = None
     softcap: float | None = None
+    frozen: bool = False
 
     @classmethod
     def of(cls, leaves: Sequence[mx.array], softcap: float | None) -> "Unembedding":
@@ -36,7 +38,7 @@ class Unembedding:
             return self
         bias = None if self.bias is None else self.bias * factor
         softcap = None if self.softcap is None else self.softcap * factor
-        return Unembedding(self.weight * factor, bias, softcap)
+        return Unembedding(self.weight * factor, bias, softcap, self.frozen)
 
     def logits(self, h: xD) -> xV:
         """The logits `[..., V]` of hidden vectors `[..., D]`, in the dtype of the product."""

@@ -111,15 +111,16 @@ def linear_cross_entropy(
     z_loss: float = 0.0,
     chunk: int = 256,
     gradients: bool = True,
+    frozen: bool = False,
 ) -> Sums:
     """`cross_entropy` of `cap(h w^T + bias)` for h `[N, D]`, w `[V, D]`, bias `[V]`.
 
     `chunk` rows of logits exist at a time, never `[N, V]`: the gradients of h, w and bias are
     computed in the forward pass, chunk by chunk, and the backward pass only scales them.
     `cap` is `soft_cap`. Evaluation sets `gradients` to False, which is the loss alone, at a third
-    of the cost.
+    of the cost. With `frozen` the gradient of w is left out, and zeros take its place.
     """
-    run = _Chunks(_TokenLoss(label_smoothing, z_loss), softcap, chunk)
+    run = _Chunks(_TokenLoss(label_smoothing, z_loss), softcap, chunk, frozen)
     targets, weights = _valid(targets, weights)
     # half-precision matmuls are many times slower than float32 ones on the CPU
     h, w = (upcast(h), upcast(w)) if on_cpu() else (h, w)
@@ -133,7 +134,8 @@ def linear_cross_entropy(
     def backward(
         primals: tuple[mx.array, ...], cotangents: list[mx.array], outputs: list[mx.array]
     ) -> tuple[mx.array, ...]:
-        pairs = zip(outputs[3:], primals, strict=True)
+        found = [*outputs[3:4], *([mx.zeros_like(primals[1])] if frozen else []), *outputs[4:]]
+        pairs = zip(found, primals, strict=True)
         return tuple((d * cotangents[0]).astype(leaf.dtype) for d, leaf in pairs)
 
     total, nll, z, *_ = custom_vjp(forward, backward)(*leaves)
@@ -207,6 +209,7 @@ class _Chunks:
     head: _TokenLoss
     softcap: float | None
     chunk: int
+    frozen: bool
 
     def logits(self, leaves: list[mx.array], rows: mx.array) -> mx.array:
         """Logits of `rows`, capped, in float32 or wider."""
@@ -226,11 +229,12 @@ class _Chunks:
     def one_pass(
         self, leaves: list[mx.array], targets: mx.array, weights: mx.array
     ) -> list[mx.array]:
-        """The three sums and the gradients of the leaves, sums of float32 or wider."""
+        """The three sums and the gradients of the leaves, sums of float32 or wider; a frozen w has
+        none."""
         h, w = leaves[:2]
         total = [mx.zeros((), upcast(h).dtype)] * 3
         dh: list[mx.array] = []
-        flat = [mx.zeros(leaf.shape, upcast(leaf).dtype) for leaf in leaves[1:]]
+        flat = [mx.zeros(leaf.shape, upcast(leaf).dtype) for leaf in leaves[1 + self.frozen :]]
         for a in range(0, targets.shape[0], self.chunk):
             part = slice(a, a + self.chunk)
             rows = mx.depends([h[part]], [*total, *dh[-1:], *flat])[0]
@@ -242,7 +246,8 @@ class _Chunks:
                 d = d * soft_cap_slope(logits, self.softcap)
             low = d.astype(w.dtype)
             dh.append(upcast(low @ w))
-            flat[0] = mx.addmm(flat[0], upcast(low.T), upcast(rows))
-            if len(flat) == 2:
-                flat[1] = flat[1] + d.sum(axis=0)
+            if not self.frozen:
+                flat[0] = mx.addmm(flat[0], upcast(low.T), upcast(rows))
+            if len(leaves) == 3:
+                flat[-1] = flat[-1] + d.sum(axis=0)
         return [*total, mx.concatenate(dh), *flat]

@@ -19,6 +19,7 @@ from mlx_transformers.layers.adapters.weights import (
     plain_weights,
 )
 from mlx_transformers.layers.positions.learned import Learned
+from mlx_transformers.ops.xent import linear_cross_entropy
 
 from .adapters import ROWS, TOKENS, WIDE, adapted
 from .models import T5, VLM
@@ -48,6 +49,35 @@ def test_an_adapted_model_starts_as_its_base_and_can_be_switched_off(row: Row) -
     assert not close(moved(TOKENS), base, 1e-2)
     if row.kind not in ("prefix", "prompt") and "sums" not in row.name:
         assert close(start(TOKENS), base)
+
+
+@pytest.mark.parametrize("row", ADDING, ids=str)
+def test_a_head_is_frozen_unless_its_weight_is_trained(row: Row) -> None:
+    model = adapted(row.parse())
+    targets, weights = TOKENS[:, 1:], mx.ones((len(TOKENS), TOKENS.shape[1] - 1))
+
+    def loss(params: dict, frozen: bool | None) -> mx.array:
+        model.update(params)
+        ctx = Context(key=mx.random.key(0))
+        h, out = (
+            model.hidden(model.embedded({"tokens": TOKENS[:, :-1]}, ctx), ctx),
+            model.unembedding(),
+        )
+        h = h[:, -targets.shape[1] :].reshape(-1, h.shape[-1])
+        rest = {
+            "bias": out.bias,
+            "softcap": out.softcap,
+            "frozen": out.frozen if frozen is None else frozen,
+        }
+        return linear_cross_entropy(
+            h, out.weight, targets.reshape(-1), weights.reshape(-1), **rest
+        )[0]
+
+    params = model.trainable_parameters()
+    found, expected = (dict(tree_flatten(mx.grad(loss)(params, f))) for f in (None, False))
+    model.update(params)
+    assert model.unembedding().frozen or any("embed" in name or "head" in name for name in found)
+    assert all(close(found[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("row", MERGING, ids=str)

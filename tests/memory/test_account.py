@@ -216,6 +216,15 @@ def test_each_further_stream_has_a_gradient_of_the_head_during_the_loss() -> Non
     assert three.phases == one.phases
 
 
+def test_a_frozen_head_has_no_gradient_in_any_stream() -> None:
+    job = replace(job_of("llama_tiny", "train.batch_size=8"), chunk=64)
+    trained = account(job).phases["loss"]
+    job.model.embed.freeze()
+    one, two = (account(replace(job, streams=n)) for n in (1, 2))
+    assert one.phases["loss"] == two.phases["loss"]
+    assert one.phases["loss"] < trained - job.vocab_size * job.dim * 4
+
+
 def test_a_fault_of_a_kind_is_not_hidden_by_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(self: Heads, dim: int, at: ActivationShape) -> float:
         return self.no_such_field  # type: ignore[attr-defined,no-any-return]

@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.ops.log_probs import linear_log_probs
 from mlx_transformers.ops.xent import (
     cross_entropy,
     cross_entropy_fused,
@@ -193,6 +194,34 @@ def test_all_logits_never_exist_at_once() -> None:
         assert peak(partial(linear_cross_entropy, chunk=64)) < plain / 10
     finally:
         mx.set_memory_limit(limit)
+
+
+@pytest.mark.parametrize("form", [linear_cross_entropy, linear_log_probs])
+def test_a_frozen_weight_costs_no_gradient(form: Any) -> None:
+    n, d, v = 64, 64, 4000
+    h, w, bias = draw(1, n, d), draw(2, v, d), draw(3, v)
+    targets, weights = mx.arange(n), [mx.ones(n)] if form is linear_cross_entropy else []
+    mx.eval(h, w, bias, targets, weights)
+
+    def run(frozen: bool) -> tuple[Any, int]:
+        def total(h: mx.array, bias: mx.array) -> mx.array:
+            out = form(h, w, targets, *weights, bias=bias, chunk=16, frozen=frozen)
+            return out[0] if isinstance(out, tuple) else out.sum()
+
+        mx.reset_peak_memory()
+        start = mx.get_active_memory()
+        grads = mx.grad(total, argnums=(0, 1))(h, bias)
+        mx.eval(grads)
+        return grads, mx.get_peak_memory() - start
+
+    limit = mx.set_memory_limit(1)
+    try:
+        (expected, whole), (found, less) = run(frozen=False), run(frozen=True)
+    finally:
+        mx.set_memory_limit(limit)
+    assert whole - less >= w.nbytes
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b)
 
 
 @pytest.mark.compiled

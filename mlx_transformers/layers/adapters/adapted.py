@@ -184,7 +184,7 @@ class AdaptedHead(Adapted):
         unembedding = self.base.unembedding(table)
         if not self.switch.on:
             return unembedding
-        return replace(unembedding, weight=self.adapter.matrix(unembedding.weight))
+        return replace(unembedding, weight=self.adapter.matrix(unembedding.weight), frozen=False)
 
     def __call__(self, h: mx.array, table: nn.Embedding | None) -> mx.array:
         return self.unembedding(table).logits(self.transform(h))
