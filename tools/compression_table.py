@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def quantized(options: argparse.Namespace, root: Path) -> None:
-    """Perplexity by bits and method."""
+    """Perplexity, or KL from the source, by bits and method."""
     print("| bits | bits per weight | MiB | " + " | ".join(options.methods) + " |")
     print("|" + "---|" * (3 + len(options.methods)), flush=True)
     if options.peer is not None:
@@ -64,7 +64,8 @@ def quantized(options: argparse.Namespace, root: Path) -> None:
         cells, size, per_weight = [], 0.0, 0.0
         for method in options.methods:
             made, found = one(options, root, bits, method)
-            cells.append(f"{math.exp(found.loss_after):.3f}")
+            value = found.kl if options.kl else math.exp(found.loss_after)
+            cells.append(f"{value:.3f}")
             if method == "plain" or not size:
                 size, per_weight = megabytes(made), measured_bits(made)
         row = [str(bits), f"{per_weight:.2f}", f"{size:.2f}", *cells]
@@ -76,7 +77,12 @@ def quantized(options: argparse.Namespace, root: Path) -> None:
 def one(options: argparse.Namespace, root: Path, bits: int, method: str) -> tuple[Path, Fidelity]:
     """The checkpoint of a quantized run, and its figures."""
     how = Settings(
-        bits, options.group_size, method=method, calibrate=options.calibrate, anyway=True
+        bits,
+        options.group_size,
+        method=method,
+        calibrate=options.calibrate,
+        dtype=options.dtype,
+        anyway=True,
     )
     folder, found = quantize(options.run, how, name=f"{method}-{bits}", root=root, say=quiet)
     return find_checkpoint(str(folder.path))[1], found
@@ -206,6 +212,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--methods", type=numbers(str), default=list(METHODS))
     parser.add_argument("--group-size", type=int, default=64)
     parser.add_argument("--calibrate")
+    parser.add_argument("--dtype", default="float16", help="of the scales of quantized weights")
+    parser.add_argument("--kl", action="store_true", help="KL from the source, not perplexity")
     parser.add_argument("--peer", type=Path)
     parser.add_argument("--others", type=numbers(str), default=[])
     parser.add_argument("--rounds", type=int, default=20)
