@@ -133,8 +133,13 @@ class ChatFormat:
 
         Raises:
             TemplateError: the template refuses the conversation.
+            RunError: a message isn't text.
         """
         text = self.text(messages, tools)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise RunError("A message is not text: it has bytes that are not UTF-8.") from None
         if GUARD not in text:
             return self.tokenizer.encode_special(text)
         tokens: list[int] = []

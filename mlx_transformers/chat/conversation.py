@@ -110,15 +110,20 @@ class Conversation:
             raise
 
     def again(self) -> Iterator[Event]:
-        """Replace the last answer by another draw.
+        """Replace the last answer by another draw. If an error prevents one, it stays.
 
         Raises:
             RunError: there is no answer yet.
         """
+        before = list(self.messages)
         text = self.undo()
         if text is None:
             raise RunError("There is no answer to draw again yet.")
-        yield from self.ask(text)
+        try:
+            yield from self.ask(text)
+        except Exception:
+            self.messages = before
+            raise
 
     def answer(self) -> Iterator[Event]:
         """Generate the answer to the last message, calling tools as the model asks for them.

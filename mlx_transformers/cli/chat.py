@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.errors import MlxtError, RunError
+from ..core.errors import MlxtError, RunError, reason
+from ..core.paths import expanded, shown
 from ..core.terminal import is_terminal
 from .failures import report
 from .generate_options import MaxTokens, MinP, Penalty, Seed, Temp, TopK, TopP, Window
@@ -207,12 +208,12 @@ def _save(conversation: "Conversation", name: str) -> None:
     """
     if not name:
         raise RunError("Name the file: /save talk.jsonl")
-    path = user_path(name)
+    path = expanded(name)
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(json.dumps({"messages": conversation.messages}, ensure_ascii=False) + "\n")
     except FileExistsError:
         raise RunError(f"{path} exists already. Choose another name.") from None
-    except OSError as error:
-        raise RunError(f"{path} can't be written: {error.strerror}.") from None
+    except (OSError, ValueError) as error:  # of a name with a NUL
+        raise RunError(f"{shown(str(path))} can't be written: {reason(error)}.") from None
     print(f"Wrote {path}.")

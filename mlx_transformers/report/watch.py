@@ -189,9 +189,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a request."""
-        if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in LOOPBACK:
+        try:
+            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+            place = urlsplit(self.path).path
+        except ValueError:  # a bracket that isn't closed
+            host = place = None
+        if host not in LOOPBACK:
             return self._answer(403, "text/plain", "This page is for this machine alone.")
-        place = urlsplit(self.path).path
         if place == "/":
             return self._answer(200, "text/html", page())
         if place != "/data":

@@ -9,6 +9,7 @@ from mlx_transformers.chat.chat_format import GUARD, Call, CallFormat, ChatForma
 from mlx_transformers.chat.conversation import Conversation
 from mlx_transformers.chat.retrieval import Index, Passage, Retrieval, passages_of, read_passages
 from mlx_transformers.chat.toolbox import Toolbox
+from mlx_transformers.cli import chat as cli
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.chat_template import CHATML, CHATML_TOOLS, ChatTemplate
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
@@ -120,6 +121,17 @@ def test_the_oldest_turns_are_dropped_and_counted():
     assert talk.messages == before
 
 
+def test_an_error_leaves_the_conversation_as_it_was():
+    talk = Conversation(Scripted(["one"]), Request(()))
+    assert said(talk.ask("first")) == "one"
+    before = list(talk.messages)
+    with pytest.raises(RunError, match="not UTF-8"):
+        list(talk.ask("\udcff"))
+    with pytest.raises(IndexError):  # there is no second answer to draw
+        list(talk.again())
+    assert talk.messages == before
+
+
 def test_an_answer_that_is_interrupted_stays_as_far_as_it_was_written():
     talk = Conversation(Scripted(["a long answer"]), Request(()))
     events = talk.ask("hello")
@@ -170,3 +182,18 @@ def test_search_returns_the_nearest_passages(tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(RunError, match="UTF-8"):
         read_passages(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/save ~no-such-user/talk.jsonl", "no home folder"),
+        ("/save a\0b", "can't be written"),
+        ("/save", "Name the file"),
+        ("/sav x", "Did you mean '/save'?"),
+        ("/regenerate", "no answer to draw again"),
+    ],
+)
+def test_a_command_that_fails_does_not_end_the_conversation(capsys, line, words):
+    cli._respond(Conversation(Scripted([]), Request(())), line)
+    assert words in capsys.readouterr().err

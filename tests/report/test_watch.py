@@ -64,6 +64,7 @@ def test_it_answers_this_machine_alone(make_run: MakeRun, tmp_path: Path) -> Non
         assert get(f"{address}/data")["runs"][0]["name"] == "a"
         for place, headers, status in (
             ("/data", {"Host": "evil.example"}, 403),
+            ("/data", {"Host": "["}, 403),
             ("/../recipe.toml", {}, 404),
         ):
             with pytest.raises(urllib.error.HTTPError) as refused:
