@@ -125,6 +125,8 @@ def seed_list(text: str | None) -> list[int]:
     if not all(number.isdecimal() for number in numbers):
         raise typer.BadParameter(f"'{text}' is no list of seeds. Give whole numbers: 1,2,3.")
     seeds = [int(number) for number in numbers]
+    if max(seeds, default=0) >= 2**31:
+        raise typer.BadParameter(f"'{text}': a seed is at most {2**31 - 1:,}.")
     if len(seeds) != len(dict.fromkeys(seeds)):
         raise typer.BadParameter(f"'{text}' has a seed twice: its two runs would be the same.")
     return seeds

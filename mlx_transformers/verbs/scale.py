@@ -135,7 +135,11 @@ def candidates(base: Step, grid: Grid) -> list[Candidate]:
 
 
 def _candidate(base: Step, dim: int, steps: int) -> Candidate:
-    step = with_value(with_width(base, dim), "train.steps", str(steps))
+    try:
+        wide = with_width(base, dim)
+    except RecipeError as error:
+        raise RecipeError(f"--widths {dim}: {error}") from None
+    step = with_value(wide, "train.steps", str(steps))
     return Candidate({"model.dim": str(dim), "train.steps": str(steps)}, step)
 
 

@@ -49,6 +49,7 @@ def test_training_several_seeds_ends_in_their_mean(mlxt: Mlxt, home: Path) -> No
     assert f"Validation bits/byte of 2 seeds: {mean:.4f} ± " in done.out
     assert "tiny-seed4" in mlxt("train", "tiny", "--seeds", "4,5", "--resume", "auto").out
     assert mlxt("train", "tiny", "--seeds", "4,4").code == 2
+    assert "a seed is at most" in mlxt("train", "tiny", "--seeds", f"4,{2**31}").err
 
 
 def test_a_dry_run_leaves_no_run(mlxt: Mlxt, home: Path) -> None:

@@ -174,6 +174,11 @@ def test_a_key_that_an_option_sets_for_each_run_is_not_set_for_all(
     assert f"{option} sets {key} for each run" in outcome.err
 
 
+def test_a_width_that_no_model_has_is_named(mlxt: Mlxt) -> None:
+    outcome = mlxt("scale", "tiny", "--widths", "7,16,32", "--steps", "2,3")
+    assert outcome.err.startswith("error: --widths 7: ")
+
+
 def test_a_key_without_an_effect_is_named(mlxt: Mlxt) -> None:
     sets = ["--set", "train.steps=3", "--set", "log.every=1", "--set", "data.shuffle=false"]
     for verb, unread in (("data prepare", ["train.steps", "log.every"]), ("plan", ["log.every"])):
