@@ -28,9 +28,9 @@ class TextSource(Config):
     """A file, a folder, a glob, or a list of them, relative to the working folder. Rows (a document
     or a record each) come from `.jsonl`, `.ndjson`, `.json` and `.parquet`, records also from
     `.tsv` and `.csv`; `.bin` files hold tokens as nanoGPT and llm.c write them; any other file is
-    UTF-8 text and one document. Files may be compressed (`.gz`, `.bz2`, `.xz`, `.zst`). In a folder
-    or glob with files named train and valid (val, dev) or test, the names are the splits, and test
-    is never read."""
+    UTF-8 text and one document. All but `.bin` may be compressed (`.gz`, `.bz2`, `.xz`, `.zst`). In
+    a folder or glob with files named train and valid (val, dev) or test, the names are the splits,
+    and test is never read."""
 
     valid_path: str | list[str] | None = None
     """Files for validation, like `path`; `path` is then used for training alone."""
