@@ -43,21 +43,28 @@ def with_own_tokenizer(recipe: Recipe, folder: RunFolder) -> Recipe:
     return recipe.model_copy(update={"data": data})
 
 
+def frozen_runs(recipe: Recipe) -> dict[str, str]:
+    """The runs whose models the objective, the source and the curriculum read, by the recipe's
+    key."""
+    runs = {f"objective.{role}": run for role, run in recipe.objective.frozen().items()}
+    runs |= {f"source.{role}": run for role, run in recipe.source.frozen().items()}
+    if recipe.curriculum is not None and recipe.curriculum.reference is not None:
+        runs["curriculum.reference"] = recipe.curriculum.reference
+    return runs
+
+
 def check_frozen(recipe: Recipe) -> None:
-    """Find the runs whose models the objective and the source read, before anything is prepared.
+    """Find the runs whose models are read, before anything is prepared.
 
     Raises:
         RecipeError: one isn't there.
     """
-    read = [(f"objective.{role}", run) for role, run in recipe.objective.frozen().items()]
-    read += [(f"source.{role}", run) for role, run in recipe.source.frozen().items()]
-    if recipe.curriculum is not None and recipe.curriculum.reference is not None:
-        read.append(("curriculum.reference", recipe.curriculum.reference))
-    for key, run in read:
+    for key, run in frozen_runs(recipe).items():
         try:
             find_checkpoint(run)
         except RunError as error:
-            raise RecipeError(f"{key} = '{run}': {error}") from None
+            moved = f"If it was renamed or moved, say where it is now: --set {key}=RUN."
+            raise RecipeError(f"{key} = '{run}': {error} {moved}") from None
 
 
 def run_data(recipe: Recipe, fingerprint: str | None, progress: Progress | None = None) -> Prepared:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..assembly.build import Built, build
-from ..assembly.run_data import run_data, run_recipe, trained_on
+from ..assembly.recipe import load_recipe
+from ..assembly.run_data import frozen_runs, run_data, run_recipe, trained_on
 from ..assembly.streams import held_out_batches, mixed_batches
 from ..core.errors import RunError
 from ..data.prepare import Progress as Preparing
@@ -14,8 +15,9 @@ from ..runs.checkpoint import step_of
 from ..runs.folder import RUNS, find_checkpoint
 from .resume import PLACES, restore
 
-READ = (*PLACES, "eval.batch_size")
-"""Keys that change how a run is measured; all others are those of its training."""
+BATCH_SIZE = "eval.batch_size"
+READ = (*PLACES, BATCH_SIZE)
+"""Keys that change how any run is measured, beside those that name the runs that it reads."""
 
 
 def evaluate(
@@ -61,10 +63,11 @@ def open_run(
         MlxtError: as `evaluate`.
     """
     folder, path = find_checkpoint(run, root)
-    if strange := [key for key in set_paths(set) if key not in READ]:
+    runs = frozen_runs(load_recipe(folder.recipe))
+    if strange := [key for key in set_paths(set) if key not in (*READ, *runs)]:
         raise RunError(
             f"--set {strange[0]}: a run is measured with the recipe that it was trained with. Only "
-            f"{', '.join(READ[:-1])} and {READ[-1]} can be set here."
+            f"{', '.join([*PLACES, *runs])} and {BATCH_SIZE} can be set here."
         )
     recipe = run_recipe(folder, set)
     data = run_data(recipe, trained_on(path), progress)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ..assembly.build import Built, needs_state
 from ..assembly.curriculum_order import curriculum_fingerprint
 from ..assembly.recipe import Recipe, load_recipe
+from ..assembly.run_data import frozen_runs
 from ..core.errors import RunError
 from ..layers.adapters.weights import restore_base
 from ..recipe.show import diff
@@ -24,7 +25,8 @@ MUTABLE_KEYS = (
     *PLACES,
     *("eval.", "checkpoint.", "log.", "cost."),
 )
-"""Keys, or beginnings of keys, that may change on resume: none affects what was computed."""
+"""Keys, or beginnings of keys, that may change on resume: none affects what was computed. Nor do
+the keys that name other runs, whose weights are compared when the checkpoint is restored."""
 
 FINISHED = {
     "finished": "has all of its {} steps already.",
@@ -83,18 +85,19 @@ def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
     Raises:
         RunError: a key outside `MUTABLE_KEYS` differs; the message lists every difference.
     """
+    runs = frozen_runs(recipe)
     changes = [
         f"  {path}: {was!r} there, {now!r} here"
         for path, was, now in diff(load_recipe(folder.recipe), recipe)
-        if not path.startswith(MUTABLE_KEYS)
+        if not path.startswith(MUTABLE_KEYS) and path not in runs
     ]
     if changes:
         raise RunError(
             f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
             "Resume with that recipe, or give a new run another --name. Only train.steps, "
             "microbatch, recompute, shard_optimizer, offload_optimizer, tensor_parallel and the "
-            "limits of memory in [train], the paths in [data], and the tables eval, checkpoint, "
-            "log and cost may change."
+            "limits of memory in [train], the paths in [data], the places of other runs, and the "
+            "tables eval, checkpoint, log and cost may change."
         )
 
 

@@ -56,6 +56,13 @@ def test_the_loss_of_a_run_orders_rows_of_another(tmp_path, monkeypatch):
         with pytest.raises(RunError, match=r"other weights of curriculum\.reference"):
             tiny.run(tmp_path, by, "train.steps=3", name="second", resume="auto")
         open_run(second.folder.path)
+    moved = first.folder.path.rename(tmp_path / "moved")
+    with pytest.raises(RecipeError, match=r"where it is now: --set curriculum\.reference=RUN"):
+        open_run(second.folder.path)
+    there = by.replace(str(first.folder.path), str(moved))
+    again = tiny.run(tmp_path, there, "train.steps=3", name="second", resume="auto")
+    assert again.progress.step == 3
+    moved.rename(first.folder.path)
     monkeypatch.setattr(Forward, "__call__", None)
     np.testing.assert_array_equal(curriculum_order(built, built.recipe.curriculum), order)
     other = tiny.built(tmp_path, by, "objective.z_loss=0.1")
