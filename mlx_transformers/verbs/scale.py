@@ -77,7 +77,6 @@ def scale(
     """
     base = Step(Path(recipe).stem, load_recipe(recipe, sets))
     runs = candidates(base, grid)
-    check(runs)
     folder = root / plain_name(name or f"scale-{base.name}", "a scaling grid", RunError)
     _check_folder(folder)
 
@@ -107,7 +106,7 @@ def _check_prediction(
     scaling: Scaling, other: Candidate, folder: Path, run: TrainFn, say: Callable[[str], None]
 ) -> bool:
     """Predict a run, then train it; false if a signal stopped it."""
-    check([other])
+    check([other], option="")
     size = parameters(other.step, RunFolder(folder / scaling.runs[0].run))
     prediction = scaling.predicted(size, tokens_of(other.step))
     say(f"Predicted for {other.step.name}: {prediction.sentence()}")
@@ -131,15 +130,12 @@ def candidates(base: Step, grid: Grid) -> list[Candidate]:
             f"two --widths and two --steps at least, and {LEAST_RUNS} runs together."
         )
     runs = [_candidate(base, dim, steps) for dim in grid.widths for steps in grid.steps]
+    check(runs, option="")
     return sorted(runs, key=_cost)
 
 
 def _candidate(base: Step, dim: int, steps: int) -> Candidate:
-    try:
-        wide = with_width(base, dim)
-    except RecipeError as error:
-        raise RecipeError(f"--widths {dim}: {error}") from None
-    step = with_value(wide, "train.steps", str(steps))
+    step = with_value(with_width(base, dim), "train.steps", str(steps))
     return Candidate({"model.dim": str(dim), "train.steps": str(steps)}, step)
 
 

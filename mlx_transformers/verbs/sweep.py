@@ -204,8 +204,12 @@ def _value(text: str, drawn: random.Random) -> str:
     return f"{math.exp(drawn.uniform(*map(math.log, ends))):.3g}"
 
 
-def check(points: Sequence[Candidate]) -> None:
+def check(points: Sequence[Candidate], option: str = f"{OPTION} ") -> None:
     """Check every point's recipe and its memory before the first is trained.
+
+    Args:
+        points: the points.
+        option: the option that gave the keys, before them in errors.
 
     Raises:
         RecipeError: a point is no recipe that can be trained; names it.
@@ -217,7 +221,7 @@ def check(points: Sequence[Candidate]) -> None:
             check_new(point.step.recipe)
             check_fits(plan(point.step.recipe, draft_model(point.step.recipe)))
         except MlxtError as error:
-            raise type(error)(f"{OPTION} {where}: {error}") from None
+            raise type(error)(f"{option}{where}: {error}") from None
 
 
 def halved(base: Step, points: Sequence[Candidate], settings: Settings) -> list[int]:

@@ -176,7 +176,7 @@ def test_a_key_that_an_option_sets_for_each_run_is_not_set_for_all(
 
 def test_a_width_that_no_model_has_is_named(mlxt: Mlxt) -> None:
     outcome = mlxt("scale", "tiny", "--widths", "25,16,32", "--steps", "2,3")
-    assert outcome.err.startswith("error: --widths 25: ")
+    assert outcome.err.startswith("error: model.dim=25, train.steps=2: ")
 
 
 def test_a_key_without_an_effect_is_named(mlxt: Mlxt) -> None:
