@@ -135,8 +135,9 @@ class HfConfig:
     @property
     def architecture(self) -> str:
         """The saved class, as in "LlamaForCausalLM"; empty if the config names none."""
-        names = self.data.get("architectures") or [""]
-        return str(names if isinstance(names, str) else names[0])
+        names = self.data.get("architectures")
+        first = names[0] if isinstance(names, list) and names else names
+        return first if isinstance(first, str) else ""
 
     def __contains__(self, key: str) -> bool:
         return self.data.get(key) is not None

@@ -220,3 +220,8 @@ def test_values_of_another_type_or_size_are_sentences(name: str) -> None:
             config = HfConfig({**facts["config"], key: other})
             with suppress(MlxtError):
                 published(config, tensors, "here")
+
+
+@pytest.mark.parametrize("value", [5, {"a": 1}, [], [None], None])
+def test_architectures_that_are_no_names_name_none(value: object) -> None:
+    assert HfConfig(LLAMA | {"architectures": value}).architecture == ""

@@ -112,9 +112,20 @@ def test_a_folder_without_a_tokenizer_has_none(tmp_path: Path) -> None:
     assert read_tokenizer(tmp_path) is None
 
 
-def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="can't be read: not a tokenizer"):
-        read_tokenizer(write(tmp_path / "x", {"tokenizer.json": b"{}"}))
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"tokenizer.json": b"{}"}, "not a tokenizer"),
+        ({"tokenizer.json": b"[" * 100_000}, "RecursionError"),
+        ({"tokenizer.json": b'{"model": {"vocab": [1, 2]}}'}, "a value of another type"),
+        ({"generation_config.json": b"{"}, "generation_config.json is not JSON"),
+    ],
+)
+def test_a_damaged_tokenizer_is_named(
+    tmp_path: Path, files: dict[str, bytes], message: str
+) -> None:
+    with pytest.raises(DataError, match=f"can't be read: .*{message}"):
+        read_tokenizer(write(tmp_path / "x", files))
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -64,6 +64,8 @@ NAMED_NUMBERS: dict[str, Callable[[Settings], Sequence[str]]] = {
     "MarianTokenizer": lambda settings: (),
 }
 """Classes whose ids are those of `vocab.json`, with the control tokens behind them."""
+WRONG = (TypeError, LookupError, AttributeError, RecursionError)
+"""Errors of code that gets a value of another type than a tokenizer's file has."""
 SETTINGS = "tokenizer_config.json"
 TRAVELLERS = (
     *(SETTINGS, "special_tokens_map.json", "added_tokens.json", "generation_config.json"),
@@ -83,10 +85,15 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     travellers = {n: (folder / n).read_bytes() for n in TRAVELLERS if (folder / n).is_file()}
     try:
         tokenizer = _read(folder, travellers)
+    except DataError:
+        raise
     except ValueError as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"The tokenizer in {folder} can't be read: {error}.") from error
+    except WRONG as error:
+        raise DataError(
+            f"The tokenizer in {folder} can't be read: a key has a value of another type than it "
+            f"has there ({type(error).__name__}: {error})."
+        ) from error
     if tokenizer is not None:
         travellers = {n: c for n, c in travellers.items() if c != tokenizer.serialize()}
         tokenizer.companions = travellers

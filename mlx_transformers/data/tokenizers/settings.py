@@ -245,6 +245,8 @@ def _table(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
         table = json.loads(files.get(name, b"{}"))
     except RecursionError:
         raise ValueError(f"{name} is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{name} is not JSON: {error}") from None
     if not isinstance(table, dict):
         raise ValueError(f"{name} is not a JSON object")
     return table
