@@ -36,7 +36,10 @@ LONG_INDUCTION = task(
     1000, 256, "data.settings={length=256, vocab_size=8, n_examples=50000}", rows=16
 )
 LONG_COPYING = task(
-    1000, 72, "data.settings={n_tokens=8, context=64, vocab_size=8, n_examples=50000}"
+    1000,
+    72,
+    "data.settings={n_tokens=8, context=64, vocab_size=8, n_examples=50000}",
+    "optim.learning_rate=4e-3",
 )
 SIDE = 14
 DIGITS = budget(400, f"data.settings={{side={SIDE}}}", f"train.seq_len={SIDE**2 + 2}")
