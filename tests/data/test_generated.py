@@ -203,6 +203,14 @@ def test_spans_count_characters_and_touch_whole_tokens():
     assert marked == [[1, 2, 1], [0, 1, 0]]
 
 
+def test_words_stand_where_the_text_has_them_whatever_lies_between() -> None:
+    for text, letters in (("é\n\nbc  é", False), ("É, -- bc!", True)):
+        tokenizer = WordTokenizer(["<unk>", "é", "bc"], letters)
+        start = text.index("bc")
+        marked = Spans().encode({"text": text, "spans": [[start, start + 2]]}, tokenizer, {})[1]
+        assert [i for i, one in enumerate(marked) if one] == [1]
+
+
 def test_words_are_the_most_frequent_ones_and_others_are_unknown(tmp_path):
     built = Words(vocab_size=3).build(["b a b", "c a b"])
     assert built.words == ["<unk>", "b", "a"]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from ...core.errors import DataError
@@ -16,9 +17,12 @@ LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 """A run of letters, with apostrophes inside it."""
 
 
+WORD = re.compile(r"\S+")
+
+
 def split_words(text: str, letters: bool) -> list[str]:
     """Return the words between white space; with `letters`, runs of letters in lower case."""
-    return LETTERS.findall(text.lower()) if letters else text.split()
+    return LETTERS.findall(text.lower()) if letters else WORD.findall(text)
 
 
 class WordTokenizer(Tokenizer):
@@ -39,6 +43,11 @@ class WordTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         return [self._ids.get(word, 0) for word in split_words(text, self.letters)]
+
+    def encode_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
+        found = LETTERS.finditer(text.lower()) if self.letters else WORD.finditer(text)
+        ends = [len(text[: word.end()].encode()) for word in found]
+        return self.encode(text), np.array(ends, np.int64)
 
     def token_bytes(self, token: int) -> bytes:
         return f" {self.words[token]}".encode()
