@@ -332,20 +332,22 @@ def test_sums_are_added_digit_by_digit():
 
 
 def test_examples_of_a_row_are_those_of_its_prompt(monkeypatch, tmp_path):
-    row = InContext({"n_symbols": 4, "n_pairs": 6}).records[0]
-    assert len(row["spans"]) == 6
-    assert [row["text"][a:b] for a, b in row["spans"]][-1] == row["answer"]
+    row = InContext({"n_symbols": 4, "n_used": 2, "n_pairs": 6}).records[0]
     known = {one["question"]: one["answer"] for one in row["examples"]}
-    assert row["question"] not in known or known[row["question"]] == row["answer"]
+    assert len({*known, row["question"]}) <= 2
+    assert known.get(row["question"], row["answer"]) == row["answer"]
     file = tmp_path / "q.jsonl"
     file.write_text(json.dumps(row))
     questions = read_questions(file)
-    how = FewShot(form="{question}={answer}")
-    found, seen = asker(how, questions, monkeypatch, lambda text, seed: row["answer"])
+    how = FewShot(form="{question} {answer}")
+    found, seen = asker(how, questions, monkeypatch, score=lambda text: text[-1] == row["answer"])
     assert found.accuracy(questions, 5).accuracy.value == 1.0
-    assert seen == [row["text"][:-1]]
+    assert row["text"] in {" ".join(text.split()) for text in seen}
+    assert len(seen) == 4
     with pytest.raises(RunError, match="more than the 5"):
         found.accuracy(questions, 6)
+    with pytest.raises(ValueError, match="n_used to 4 or fewer"):
+        InContext({"n_symbols": 4, "n_used": 5})
 
 
 @pytest.mark.parametrize(
