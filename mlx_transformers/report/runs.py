@@ -1,6 +1,7 @@
 """Writes the report of a run, or of several on the same axes: one offline HTML file."""
 
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from ..core.parse import parse_toml
 from ..profile.sweep import Axis, Cell, read_sweep
 from ..recipe.merge import dotted, leaves
 from ..recipe.toml import toml_value
-from ..runs.folder import RUNS, RunFolder, find
+from ..runs.folder import RUNS, LogWarning, RunFolder, find
 from . import page
 from . import table as ladder
 from .certificates import certificate
@@ -109,6 +110,7 @@ def _page(runs: Sequence[Run], sweep: Sweep | None, rungs: Sequence[Rung]) -> pa
         ]
     leads.append(f'<span class="soft">Last record of {escape(when)}.</span>')
     out = page.Page(title, *leads)
+    runs = [_with_readable_plan(run) for run in runs]
     if rungs:
         cells = [list(map(escape, row)) for row in ladder.cells(rungs)]
         out.add("ladder", "Ladder", page.table(ladder.titles(rungs), cells))
@@ -134,6 +136,21 @@ def _page(runs: Sequence[Run], sweep: Sweep | None, rungs: Sequence[Rung]) -> pa
 def _certificate(run: Run, alone: bool) -> str:
     html = certificate(run.folder)
     return html if alone or not html else f"<p>{escape(run.name)}</p>{html}"
+
+
+def _with_readable_plan(run: Run) -> Run:
+    """Return a run without its plan, with a warning, where plan.json holds something else."""
+    if not run.plan:
+        return run
+    try:
+        _plan([run])
+        cost_rows(run)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        place = run.folder.path / "plan.json"
+        warning = f"{place} is no plan ({error!r}): the report leaves it out."
+        warnings.warn(warning, LogWarning, stacklevel=2)
+        return replace(run, plan={})
+    return run
 
 
 def _plan(runs: Sequence[Run]) -> str:

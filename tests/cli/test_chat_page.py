@@ -91,7 +91,7 @@ def test_a_choice_in_the_browser_is_trained_on(
                 f"http://127.0.0.1:{listening.getsockname()[1]}",
                 home / "browser",
                 "--dump-dom",
-                "--virtual-time-budget=20000",
+                "--virtual-time-budget=60000",
             )
         finally:
             server.should_exit = True

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from mlx_transformers.report.plans import plan_rows
 from mlx_transformers.report.runs import report
+from mlx_transformers.runs.folder import LogWarning
 
 from .conftest import PLAN, MakeRun
 
@@ -33,5 +36,9 @@ def test_the_section_stands_in_the_report_and_is_left_out_without_a_plan(
     assert "activations of embedding and head" in page
     both = report([run, make_run("b")], tmp_path / "both.html").read_text()
     assert both.count("450.0 MiB") == 2
+    for damaged in ('{"peak_bytes": "x"}', '{"a": 1}'):
+        (run / "plan.json").write_text(damaged)
+        with pytest.warns(LogWarning, match="plan.json is no plan"):
+            assert "Plan against actual" not in report([run]).read_text()
     (run / "plan.json").unlink()
     assert "Plan against actual" not in report([run]).read_text()
