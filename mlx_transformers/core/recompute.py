@@ -5,6 +5,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map
 
 
 def recompute(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callable[..., Any]:
@@ -12,7 +13,8 @@ def recompute(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callable[.
 
     Every module whose parameters `f` reads must be listed: what a checkpointed function only
     closes over gets no gradient. PRNG keys must be arguments, and stopped, for the recompute to
-    draw the same numbers.
+    draw the same numbers. What the gradients don't need, such as the product of a last linear
+    layer, is not computed again.
     """
 
     def inner(params: list[Any], *args: object) -> Any:
@@ -24,5 +26,36 @@ def recompute(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callable[.
             module.update(values)
         return out
 
-    checkpointed = mx.checkpoint(inner)
+    checkpointed = _checkpoint(inner)
     return lambda *args: checkpointed([m.trainable_parameters() for m in modules], *args)
+
+
+def _checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of trees of arrays whose backward pass computes `f` again.
+
+    It waits for the gradients of the outputs. `mx.checkpoint` waits for the outputs themselves,
+    so that they stay in memory until then.
+    """
+
+    def backward(primals: Any, cotangents: Any, _: Any) -> Any:
+        def again(*arrays: mx.array) -> list[mx.array]:
+            return _leaves(f(*_filled(primals, arrays)))
+
+        gradients = _leaves(cotangents)
+        waiting = mx.depends(_leaves(primals), gradients)
+        return _filled(primals, mx.vjp(again, waiting, gradients)[1])
+
+    run = mx.custom_function(f)
+    run.vjp(backward)
+    checkpointed: Callable[..., Any] = run
+    return checkpointed
+
+
+def _leaves(tree: Any) -> list[mx.array]:
+    return [leaf for _, leaf in tree_flatten(tree)]
+
+
+def _filled(tree: Any, leaves: Sequence[mx.array]) -> Any:
+    """A tree with other leaves in the same order."""
+    ordered = iter(leaves)
+    return tree_map(lambda _: next(ordered), tree)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import pytest
 from contract import models
 from contract.objectives import CLM
@@ -10,6 +11,7 @@ from contract.suite import VOCAB, Row, parse, randomize
 from mlx.utils import tree_flatten
 
 from mlx_transformers.core.context import Context
+from mlx_transformers.core.recompute import recompute
 
 DROPOUT = models.MIXTRAL | {
     "embed": {"kind": "token", "dropout": 0.1},
@@ -79,3 +81,22 @@ def test_the_pass_under_test_has_dropout_losses_and_statistics() -> None:
     assert {"parts.balance", "parts.router_z", "parts.max_load/0", "parts.max_load/1"} <= set(found)
     plain = run(DROPOUT | {"block": models.MIXTRAL["block"]}, {0, 1})
     assert not mx.array_equal(found["parts.loss"], plain["parts.loss"])
+
+
+def test_the_output_of_a_recomputed_function_is_not_saved() -> None:
+    array = mx.random.normal((64, 64))
+    scale = nn.Linear(64, 64, bias=False)
+    again = recompute([scale], lambda x: mx.sin(scale(x)))
+    links = 8
+
+    def chain(x: mx.array) -> mx.array:
+        for _ in range(links):
+            x = x + again(x)  # a sum needs neither of its terms in the backward pass
+        return x
+
+    mx.eval(array, scale.parameters())
+    before = mx.get_active_memory()
+    out, gradient = mx.vjp(chain, [array], [mx.ones_like(array)])
+    mx.eval(out)
+    assert mx.get_active_memory() - before < 1.5 * links * array.nbytes  # the inputs of the links
+    mx.eval(gradient)
