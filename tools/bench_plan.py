@@ -203,19 +203,21 @@ def measure(setting: str) -> dict[str, object]:
         feed = TrainStream(
             built.data, config.batch_size, config.seq_len, seed=0, kind=recipe.data.batch
         )
+        step.parallel.check(step.loss, arrays(feed.batch(0)))
         previous = None
-        for index in range(STEPS):
-            if index == 1:
-                mx.eval(previous, step.state)
-                mx.reset_peak_memory()
-            first = index * config.accumulate
-            batches = [arrays(feed.batch(first + i)) for i in range(config.accumulate)]
-            metrics = step(batches, index)
-            mx.async_eval(metrics, step.state)
-            if previous is not None:
-                mx.eval(previous)
-            previous = metrics
-        mx.eval(previous, step.state)
+        with step.parallel.single_threaded():
+            for index in range(STEPS):
+                if index == 1:
+                    mx.eval(previous, step.state)
+                    mx.reset_peak_memory()
+                first = index * config.accumulate
+                batches = [arrays(feed.batch(first + i)) for i in range(config.accumulate)]
+                metrics = step(batches, index)
+                mx.async_eval(metrics, step.state)
+                if previous is not None:
+                    mx.eval(previous)
+                previous = metrics
+            mx.eval(previous, step.state)
     return {
         "parameters": built.counts.total,
         "plan_mib": plan.peak / 2**20,

@@ -30,12 +30,13 @@ class DryRun:
 
 
 def dry_run(step: Step, microbatches: list[Batch]) -> DryRun:
-    """Run one step and undo it; then look for parameters without a gradient.
+    """Run one step as the trainer's loop does and undo it; then find parameters without a gradient.
 
     Raises:
         RunError: the loss of the new model is not finite.
     """
-    with step.undone():
+    step.parallel.check(step.loss, microbatches[0])
+    with step.undone(), step.parallel.single_threaded():
         mx.reset_peak_memory()
         started = time.perf_counter()
         metrics = step(microbatches, 0)

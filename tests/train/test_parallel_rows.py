@@ -16,7 +16,6 @@ from mlx_transformers.core.errors import RunError
 from mlx_transformers.core.loss import Loss
 from mlx_transformers.trainer import parallel_rows as parallel
 from mlx_transformers.trainer.forward import Forward
-from mlx_transformers.trainer.loop import Trainer
 from mlx_transformers.trainer.step import Step
 
 from . import tiny
@@ -318,17 +317,20 @@ def two_threads():
 
 
 @pytest.mark.parametrize("streams", [1, 2])
-def test_a_run_in_parts_keeps_one_thread_until_its_end(tmp_path, monkeypatch, two_threads, streams):
-    found, plain = [], Trainer._advance
+def test_a_run_in_parts_has_one_thread_from_its_dry_run_to_its_end(
+    tmp_path, monkeypatch, two_threads, streams
+):
+    found, plain = [], Step.__call__
 
-    def advance(self, stop):
+    def call(self, microbatches, index):
         found.append(blas.thread_counts())
-        plain(self, stop)
+        return plain(self, microbatches, index)
 
-    monkeypatch.setattr(Trainer, "_advance", advance)
+    monkeypatch.setattr(Step, "__call__", call)
     monkeypatch.setattr(backend.prepare(), "cpu_streams", streams)
     tiny.run(tmp_path, *NO_DROPOUT, "train.steps=2")
-    assert found == [two_threads if streams == 1 else dict.fromkeys(two_threads, 1)] * 2
+    threads = two_threads if streams == 1 else dict.fromkeys(two_threads, 1)
+    assert found == [threads] * 3  # the dry run, and two steps
     assert blas.thread_counts() == two_threads
 
 
