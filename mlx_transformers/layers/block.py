@@ -31,6 +31,7 @@ from .kinds import (
     SplitKind,
     State,
 )
+from .projected import Projected
 from .residual import Placement, Residual, residual_saved_bytes
 from .route import Route
 from .sharding import part_of, shard_module
@@ -172,15 +173,23 @@ class Block(Config):
         inside = sum(part.saved_bytes(dim, at) for part in parts)
         if self.ffn is not None and self.ffn_chunk is not None:
             inside += dim * at.itemsize - self.ffn.saved_bytes(dim, at)  # the chunks of its input
-        around = residual_saved_bytes(self.norm, self.placement, self.dropout, dim, at)
-        if self.layer_scale is not None:
-            around += dim * at.itemsize  # the output before its gain
+        around = [self._saved_around(part, dim, at) for part in parts]
         if self.branch is not None:
             inside += self.branch.saved_bytes(dim, at)
             inside += residual_saved_bytes(self.norm, "post", 0.0, dim, at)
         if self.arrangement == "parallel":
-            return inside + around - dim * at.itemsize  # mixer and ffn read the same input
-        return inside + len(parts) * around
+            return inside + around[0] - dim * at.itemsize  # mixer and ffn read the same input
+        return inside + sum(around)
+
+    def _saved_around(self, part: SplitKind, dim: int, at: ActivationShape) -> float:
+        """Bytes per token that the residual connection of a sublayer saves."""
+        alone = self.arrangement == "sequential" and not (part is self.ffn and self.ffn_chunk)
+        projected = part.projects_first and alone
+        around = residual_saved_bytes(
+            self.norm, self.placement, self.dropout, dim, at, projected=projected
+        )
+        # the output before its gain
+        return around + (0 if self.layer_scale is None else dim * at.itemsize)
 
     def flops(self, dim: int, length: int) -> float:
         """Forward operations of matrix products per token beyond two for each weight."""
@@ -321,6 +330,9 @@ class BlockModule(nn.Module):
             return lambda h: in_chunks(self.ffn, h, chunk, ctx)
         if name == "mixer" and ctx.collected.observer is not None:
             return lambda h: self._observed_mixer(h, ctx)
+        kind: SplitKind | None = getattr(self.config, name)
+        if kind is not None and kind.projects_first and ctx.training:
+            return Projected(self[name], ctx)
         return lambda h: self[name](h, ctx)
 
     def _observed_mixer(self, h: mx.array, ctx: Context) -> mx.array:

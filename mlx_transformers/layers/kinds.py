@@ -110,7 +110,16 @@ class LayerKind(Kind):
 
 
 class SplitKind(LayerKind):
-    """A layer whose work tensor-parallel processes can split; by default it can't be."""
+    """A layer on the residual stream.
+
+    Tensor-parallel processes can split its work if it has a `part`; by default it can't be.
+
+    Attributes:
+        projects_first: whether its module has `projections` and `mix` (layers/projected.py), so
+            that a norm before it is computed again in the backward pass.
+    """
+
+    projects_first: ClassVar[bool] = False
 
     def part(self, dim: int, n: int) -> Self:
         """The kind as one of `n` processes builds it, with its part of the heads or features.

@@ -16,6 +16,7 @@ from ..core.footprint import ActivationShape
 from ..core.shapes import BTD
 from .kinds import NormKind
 from .parameter import Role
+from .projected import Projected
 
 Placement = Literal["pre", "post", "sandwich", "reordered", "pre_skip"]
 
@@ -27,13 +28,26 @@ NORMS: dict[str, tuple[str, ...]] = {
     "pre_skip": ("pre",),  # BLOOM's option: the skip connection is normalised too
 }
 
+RECOMPUTED = ("pre", "sandwich")
+"""Placements whose norm before a `Projected` sublayer is computed again in the backward pass."""
+
 
 def residual_saved_bytes(
-    norm: NormKind, placement: Placement, dropout: float, dim: int, at: ActivationShape
+    norm: NormKind,
+    placement: Placement,
+    dropout: float,
+    dim: int,
+    at: ActivationShape,
+    projected: bool = False,
 ) -> float:
-    """Bytes per token that a residual connection saves: its norms' inputs and its dropout mask."""
-    norms = sum(norm.saved_bytes(dim, at) for _ in NORMS[placement])
-    return norms + (dim if dropout else 0)
+    """Bytes per token that a residual connection saves: its norms' inputs and its dropout mask.
+
+    A sublayer that begins with projections (`projected`) counts its input, which then is that of
+    the norm before it.
+    """
+    again = projected and placement in RECOMPUTED
+    norms = len(NORMS[placement]) - (1 if again else 0)
+    return norms * norm.saved_bytes(dim, at) + (dim if dropout else 0)
 
 
 class Residual(nn.Module):
@@ -52,6 +66,7 @@ class Residual(nn.Module):
         super().__init__()
         self.dim, self.dropout, self.skip, self.scale = dim, dropout, skip, scale
         self.normed_skip = placement == "pre_skip"
+        self.recomputed = placement in RECOMPUTED
         for name in NORMS[placement]:
             self[name] = norm.build(dim)
         if layer_scale is not None:
@@ -64,6 +79,8 @@ class Residual(nn.Module):
         return self[name](x) if name in self else x
 
     def __call__(self, x: BTD, f: Callable[[mx.array], mx.array], ctx: Context) -> BTD:
+        if isinstance(f, Projected) and self.recomputed:
+            return self.join(x, self.norm("post", f.of_norm(self.pre, x)), ctx)
         h = self.before(x)
         return self.join(h if self.normed_skip else x, self.norm("post", f(h)), ctx)
 

@@ -1,6 +1,6 @@
 """The bounded gated linear unit of gpt-oss."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -22,6 +22,7 @@ class ClampedGlu(ExpertKind):
     section 2.2, and their code: "an unconventional SwiGLU with clamping and a residual".
     """
 
+    projects_first: ClassVar[bool] = True
     kind: Literal["clamped_glu"] = "clamped_glu"
     hidden_dim: int = Field(ge=1)
     """Width F of gate and value."""
@@ -60,10 +61,18 @@ class ClampedGluFfn(nn.Module):
         self.down = out(config.hidden_dim, dim, bias=config.bias)
 
     def __call__(self, x: xD, ctx: Context, apply: Apply = apply_linear) -> xD:
+        return self.mix([apply(layer, x) for layer in self.projections()], ctx, apply)
+
+    def projections(self) -> list[nn.Module]:
+        """The linear layers of the input: gate and value."""
+        return [self.gate, self.up]
+
+    def mix(self, projected: list[mx.array], ctx: Context, apply: Apply = apply_linear) -> mx.array:
+        """The output for those of `projections`."""
+
         def gated(gate: mx.array, up: mx.array) -> mx.array:
             g = mx.minimum(gate, self.limit)
             u = mx.clip(up, -self.limit, self.limit)
             return g * mx.sigmoid(self.slope * g) * (u + 1)
 
-        gate, up = apply(self.gate, x), apply(self.up, x)
-        return down(self.down, apply, gated, self.dropout, ctx)(gate, up)
+        return down(self.down, apply, gated, self.dropout, ctx)(*projected)

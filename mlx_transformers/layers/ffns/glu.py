@@ -1,6 +1,6 @@
 """Gated linear units."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -24,6 +24,7 @@ class Glu(ExpertKind):
     (relu), GeGLU (gelu), SwiGLU (silu), bilinear (identity).
     """
 
+    projects_first: ClassVar[bool] = True
     kind: Literal["glu"] = "glu"
     hidden_dim: int = Field(ge=1)
     """Width F of gate and value; 2/3 of an mlp's width keeps the parameters equal."""
@@ -59,8 +60,16 @@ class GluFfn(nn.Module):
         self.down = out(config.hidden_dim, dim, bias=config.bias)
 
     def __call__(self, x: xD, ctx: Context, apply: Apply = apply_linear) -> xD:
+        return self.mix([apply(layer, x) for layer in self.projections()], ctx, apply)
+
+    def projections(self) -> list[nn.Module]:
+        """The linear layers of the input: gate and value."""
+        return [self.gate, self.up]
+
+    def mix(self, projected: list[mx.array], ctx: Context, apply: Apply = apply_linear) -> mx.array:
+        """The output for those of `projections`."""
+
         def gated(gate: mx.array, up: mx.array) -> mx.array:
             return glu(gate, up, self.activation)
 
-        gate, up = apply(self.gate, x), apply(self.up, x)
-        return down(self.down, apply, gated, self.dropout, ctx)(gate, up)
+        return down(self.down, apply, gated, self.dropout, ctx)(*projected)

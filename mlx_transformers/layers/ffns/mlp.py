@@ -1,7 +1,7 @@
 """The two-layer feed-forward network."""
 
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -38,6 +38,7 @@ class Mlp(ExpertKind):
     Vaswani et al. 2017, section 3.3 (relu); GPT-2 and BERT use gelu; relu²: So et al. 2021.
     """
 
+    projects_first: ClassVar[bool] = True
     kind: Literal["mlp"] = "mlp"
     hidden_dim: int = Field(ge=1)
     """Width F of the hidden features."""
@@ -72,4 +73,12 @@ class MlpFfn(nn.Module):
         self.down = out(config.hidden_dim, dim, bias=config.bias)
 
     def __call__(self, x: xD, ctx: Context, apply: Apply = apply_linear) -> xD:
-        return down(self.down, apply, self.activation, self.dropout, ctx)(apply(self.up, x))
+        return self.mix([apply(layer, x) for layer in self.projections()], ctx, apply)
+
+    def projections(self) -> list[nn.Module]:
+        """The linear layer of the input."""
+        return [self.up]
+
+    def mix(self, projected: list[mx.array], ctx: Context, apply: Apply = apply_linear) -> mx.array:
+        """The output for that of `projections`."""
+        return down(self.down, apply, self.activation, self.dropout, ctx)(*projected)

@@ -147,6 +147,7 @@ class Attention(Heads):
     model card, section 2), after Xiao et al. 2023.
     """
 
+    projects_first: ClassVar[bool] = True
     kind: Literal["attention"] = "attention"
     window: int | None = Field(None, ge=1)
     """Sliding window: each token sees itself and the window - 1 tokens before it; none: all."""
@@ -314,11 +315,19 @@ class AttentionMixer(HeadsMixer):
             self.g = nn.Linear(dim, self.n_heads * self.head_dim, bias=config.bias)
 
     def __call__(self, x: BTD, ctx: Context) -> BT_:
-        q, k, v = self._project(x, ctx)
-        mask = row_mask(ctx, x.shape[1], self.window, self.chunk)
+        return self.mix([layer(x) for layer in self.projections()], ctx)
+
+    def projections(self) -> list[nn.Module]:
+        """The linear layers of the input: queries, keys, values and the gate, if any."""
+        return [self.q, self.k, self.v, *([] if self.gate is None else [self.g])]
+
+    def mix(self, projected: list[mx.array], ctx: Context) -> BT_:
+        """The output for those of `projections`, `[B, T, H * K]` each."""
+        q, k, v, gate = self._split(projected, ctx)
+        mask = row_mask(ctx, q.shape[2], self.window, self.chunk)
         bias = self._row_bias(q, k, ctx)
-        k, v, mask = self._behind_prefix(k, v, mask, bias, x)
-        return self._attend(q, k, v, mask, bias, ctx, self._gate(x))
+        k, v, mask = self._behind_prefix(q, k, v, mask, bias)
+        return self._attend(q, k, v, mask, bias, ctx, gate)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """An empty KV cache for `batch` rows of at most `length` tokens."""
@@ -327,20 +336,20 @@ class AttentionMixer(HeadsMixer):
 
     def step(self, x: BTD, state: State, ctx: Context) -> tuple[BT_, State]:
         """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
-        q, k, v = self._project(x, ctx)
+        q, k, v, gate = self._split([layer(x) for layer in self.projections()], ctx)
         cache = extend(state, k, v, ctx, self.window or self.chunk)
         bias = self._bias(q, cache.k, cache.q_pos, cache.k_pos, ctx)
         mask = cache.mask if self.chunk is None else cache.in_chunks(self.chunk, ctx.cursor.pad)
-        k, v, mask = self._behind_prefix(cache.k, cache.v, mask, bias, x)
-        return self._attend(q, k, v, mask, bias, ctx, self._gate(x)), cache.state
+        k, v, mask = self._behind_prefix(q, cache.k, cache.v, mask, bias)
+        return self._attend(q, k, v, mask, bias, ctx, gate), cache.state
 
     def _behind_prefix(
         self,
+        q: mx.array,
         k: mx.array,
         v: mx.array,
         mask: Mask,
         bias: mx.array | DistanceBias | None,
-        x: mx.array,
     ) -> tuple[mx.array, mx.array, Mask]:
         """Keys and values behind those of a trained `prefix`, if an adapter has given one."""
         if "prefix" not in self or not self.prefix.switch.on:
@@ -351,10 +360,10 @@ class AttentionMixer(HeadsMixer):
                 "a bias by distance to the scores: take another kind of adapter."
             )
         keys, values = (
-            mx.concatenate([mx.broadcast_to(own, (len(x), *own.shape)).astype(y.dtype), y], axis=2)
+            mx.concatenate([mx.broadcast_to(own, (len(q), *own.shape)).astype(y.dtype), y], axis=2)
             for own, y in ((self.prefix.k, k), (self.prefix.v, v))
         )
-        length, size, n = x.shape[1], k.shape[2], self.prefix.k.shape[1]
+        length, size, n = q.shape[2], k.shape[2], self.prefix.k.shape[1]
         seen = mask.array(length, size)
         seen = mx.full((1, 1, length, size), True) if seen is None else seen
         seen = seen if seen.ndim == 4 else seen[None, None]
@@ -362,17 +371,19 @@ class AttentionMixer(HeadsMixer):
         ahead = mx.full((*seen.shape[:3], n), True)
         return keys, values, Mask(allowed=mx.concatenate([ahead, seen], axis=-1))
 
-    def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
-        """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised and rotated."""
+    def _split(
+        self, projected: list[mx.array], ctx: Context
+    ) -> tuple[mx.array, mx.array, mx.array, mx.array | None]:
+        """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised and rotated, and the
+        gate `[B, T, H * K]`, if any."""
+        q, k, v, *gates = projected
         before = ("", "") if self.norm_last else ("q_norm", "k_norm")
-        q, k = self._heads(self.q(x), before[0]), self._heads(self.k(x), before[1])
+        q, k = self._heads(q, before[0]), self._heads(k, before[1])
         q, k = ctx.position.rotate(q, k, ctx)
         if self.norm_last:
             q, k = self.q_norm(q), self.k_norm(k)
-        return q, k, self._heads(self.v(x))
-
-    def _gate(self, x: mx.array) -> mx.array | None:
-        return None if self.gate is None else ACTIVATIONS[self.gate](self.g(x))
+        gate = None if self.gate is None else ACTIVATIONS[self.gate](gates[0])
+        return q, k, self._heads(v), gate
 
     def _row_bias(self, q: mx.array, k: mx.array, ctx: Context) -> mx.array | DistanceBias | None:
         """The bias of a whole row: by distance where the position knows it so."""
