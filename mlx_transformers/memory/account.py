@@ -57,10 +57,11 @@ class BackwardQueue:
             attention, ffn): the more operations a block has, the less of it is queued at once.
         states: of a backward that recomputes the states of a scan, relative to the bytes of those
             states; the larger of it and `sublayer`'s counts.
-        again: of a recomputed block, relative to the bytes its forward saves. Above 1, because its
-            forward runs again while the next block's is queued.
+        again: of a recomputed block, relative to the same: its forward runs again while the next
+            block's is queued.
         layer: of a recurrent layer, relative to its saved bytes.
-        looped: the same for attention inside a recurrent loop, which runs step by step.
+        looped: of attention inside a recurrent loop, relative to the gradients of the source that
+            its T steps compute, `[B, T, S, D]`.
         shared: of a block that shares its weights with one below, relative to its saved bytes: the
             gradient of the weights is computed once all of its layers are done.
     """
@@ -93,9 +94,8 @@ CPU_QUEUE = Queue(
     loss=LossQueue(
         chunk=3.1, chunks=6.0, head=5.0, rows=5.0, soft=3.4, related=2.0, comparing=10.0
     ),
-    # looped: mlxt train bahdanau_tiny --steps 5
     backward=BackwardQueue(
-        head=4.0, sublayer=5.5, states=5.2, again=3.6, layer=1.9, looped=0.9, shared=0.9
+        head=4.0, sublayer=5.5, states=5.2, again=7.2, layer=1.9, looped=1.5, shared=0.9
     ),
     leaves=34,
 )
@@ -170,8 +170,7 @@ def _saved(job: Job, i: int, layer: Part) -> float:
     """Bytes that the forward of layer number i saves for its backward."""
     if layer.reversible:
         return 0.0
-    # A checkpointed block saves its input, and the residual stream between mixer and ffn.
-    return 2 * layer.input_bytes if i in job.recomputed else layer.saved_bytes
+    return layer.input_bytes if i in job.recomputed else layer.saved_bytes
 
 
 def _backward(job: Job, queue: Queue, layers: list[Part], saved: list[float]) -> dict[int, float]:
@@ -188,7 +187,7 @@ def _backward(job: Job, queue: Queue, layers: list[Part], saved: list[float]) ->
         layer = layers[i]
         block = layer.saved_bytes + _working(layer, working)
         if layer.reversible or i in job.recomputed:
-            again = working.again * layer.saved_bytes
+            again = working.again * layer.saved_bytes / _turns(layer)
             block = saved[i] + max(again, layer.saved_bytes + _scanned(layer, working))
         alive[i] = sum(saved[:i]) + gradients + block
         if job.page_bytes is None:
@@ -202,12 +201,18 @@ def _working(layer: Part, queue: BackwardQueue) -> float:
     """Working memory of a layer's backward, beside all saved activations."""
     if isinstance(layer.config, RecurrentLayer) and layer.config.align_in_loop:
         cells = layer.config.cell_bytes(layer.at) * layer.at.tokens
-        return queue.layer * cells + queue.looped * (layer.saved_bytes - cells)
+        return queue.layer * cells + queue.looped * layer.at.memory * layer.input_bytes
     if not isinstance(layer.config, Block):
         return queue.layer * layer.saved_bytes
+    return max(queue.sublayer * layer.saved_bytes / _turns(layer), _scanned(layer, queue))
+
+
+def _turns(layer: Part) -> int:
+    """Sublayers of a block, which share its saved bytes; 2 for another kind of layer."""
+    if not isinstance(layer.config, Block):
+        return 2
     # A second norm around a sublayer has as many operations as the sublayer.
-    turns = len(layer.config.sublayers) * len(NORMS[layer.config.placement])
-    return max(queue.sublayer * layer.saved_bytes / turns, _scanned(layer, queue))
+    return len(layer.config.sublayers) * len(NORMS[layer.config.placement])
 
 
 def _scanned(layer: Part, queue: BackwardQueue) -> float:

@@ -28,17 +28,17 @@ FURTHEST = 2.0
 """Largest correction factor, up or down."""
 
 
-ACCOUNT = 6
+ACCOUNT = 7
 """Version of `account`: ratios to the predictions of another version are not used."""
 
 
 def device_key() -> str:
-    """The key of this device's records: "mlx 0.32.4, Device(cpu, 0), x86_64, account 6"."""
+    """The key of this device's records: "mlx 0.32.4, Device(cpu, 0), x86_64, account 7"."""
     return f"mlx {version('mlx')}, {mx.default_device()}, {device_name()}, account {ACCOUNT}"
 
 
 def run_key(model: ModelKind) -> str:
-    """The key of the records of models of the same kinds on this device: "..., account 6, decoder,
+    """The key of the records of models of the same kinds on this device: "..., account 7, decoder,
     attention". A kind that is planned wrongly thus changes the plans of no other."""
     layers = [layer for tower in model.towers() for layer in tower.layers]
     mixers = {layer.mixer.kind for layer in layers if isinstance(layer, Block)}
