@@ -72,6 +72,16 @@ def test_gptq_equals_elimination_column_by_column() -> None:
         np.testing.assert_allclose(found.values[:, j], value, atol=1e-9)
 
 
+def test_gptq_makes_up_for_the_scales_as_they_are_stored() -> None:
+    how = packed.Packing(3, 32)
+    found = gptq.gptq(WEIGHT, H, gptq.MlxGrids(how, mx.float16), group=32)
+    levels = [level for level in found.levels if isinstance(level, gptq.MlxLevels)]
+    floats = ([level.scale for level in levels], [level.bias for level in levels])
+    stored = [mx.array(np.stack(part, axis=1)).astype(mx.float16) for part in floats]
+    values = packed.unpack([packed.packed_codes(found.codes, 3), *stored], how)
+    np.testing.assert_allclose(np.array(values), found.values, atol=1e-6)
+
+
 def test_second_order_methods_lose_less_than_rounding_and_magnitude() -> None:
     how = packed.Packing(3, 32)
     plain = np.array(packed.rounded(mx.array(WEIGHT), how), np.float64)
