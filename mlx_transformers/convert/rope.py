@@ -98,11 +98,12 @@ def rope_table(
         "rope_theta": config.get(theta_key) if theta is None else theta,
         "partial_rotary_factor": 1.0 if share is None else share,
     }
-    newer = config.optional("rope_scaling") or config.optional("rope_parameters") or {}
+    name = "rope_scaling" if config.optional("rope_scaling") else "rope_parameters"
+    newer = config.optional(name) or {}
     config.ignore("rope_parameters", "rope_scaling")
     if any(isinstance(value, dict) for value in newer.values()):
         newer = newer.get(layer) or {}
-    return config.watched("rope_parameters", {**older, **newer}, "rope")
+    return config.watched(name, {**older, **newer}, "rope")
 
 
 def text_positions(config: HfConfig) -> None:

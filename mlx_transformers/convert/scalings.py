@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from ..core.errors import ConvertError, unknown
 from ..layers.positions.scalings.scaling import log_size
@@ -19,7 +20,7 @@ def scaling_table(rope: HfConfig, context: int, trained: int | None) -> Table | 
         trained: `original_max_position_embeddings` of the config, which wins over the table's.
 
     Raises:
-        ConvertError: a scaling that isn't built.
+        ConvertError: a scaling that isn't built, or lacks a key.
     """
     kind = rope_type(rope)
     # some files keep these for scalings that don't ask for them
@@ -47,38 +48,43 @@ def rope_type(rope: HfConfig) -> str:
     return str(rope.optional("rope_type") or rope.optional("type") or "default")
 
 
-def _factor(rope: HfConfig) -> float:
-    """Return by how much the context is extended.
+def _needed(rope: HfConfig, key: str) -> Any:
+    """Return the value of a key that this scaling can't do without.
 
     Raises:
         ConvertError: the table lacks it.
     """
-    factor = rope.optional("factor")
-    if factor is None:
-        raise ConvertError(f"{rope.where} lacks 'factor', which {rope_type(rope)} needs.")
-    return float(factor)
+    value = rope.optional(key)
+    if value is None:
+        raise ConvertError(
+            f"{rope.where} lacks '{key}', which the scaling '{rope_type(rope)}' needs. Add it as "
+            "the model was trained, or remove the scaling."
+        )
+    return value
 
 
 def linear(rope: HfConfig, context: int, trained: int) -> Table:
-    return {"factor": _factor(rope)}
+    return {"factor": float(_needed(rope, "factor"))}
 
 
 def dynamic(rope: HfConfig, context: int, trained: int) -> Table:
     # the length from which the base grows is the config's own, whatever training had
-    return {"factor": _factor(rope), "trained_len": context}
+    return {"factor": float(_needed(rope, "factor")), "trained_len": context}
 
 
 def llama3(rope: HfConfig, context: int, trained: int) -> Table:
     return {
-        "factor": _factor(rope),
+        "factor": float(_needed(rope, "factor")),
         "trained_len": trained,
-        "low": float(rope.get("low_freq_factor")),
-        "high": float(rope.get("high_freq_factor")),
+        "low": float(_needed(rope, "low_freq_factor")),
+        "high": float(_needed(rope, "high_freq_factor")),
     }
 
 
 def yarn(rope: HfConfig, context: int, trained: int) -> Table:
-    factor = float(rope.optional("factor") or context / trained)
+    # null stands for the ratio of the two lengths; a table without the key is incomplete
+    ratio = context / trained if "factor" in rope.data else None
+    factor = float(rope.optional("factor") or ratio or _needed(rope, "factor"))
     table: Table = {
         "factor": factor,
         "trained_len": trained,
@@ -103,8 +109,8 @@ def longrope(rope: HfConfig, context: int, trained: int) -> Table:
         magnitude = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(trained))
     return {
         "trained_len": trained,
-        "short": [float(x) for x in rope.get("short_factor")],
-        "long": [float(x) for x in rope.get("long_factor")],
+        "short": [float(x) for x in _needed(rope, "short_factor")],
+        "long": [float(x) for x in _needed(rope, "long_factor")],
         "magnitude": float(magnitude),
         "reread": False,
     }

@@ -82,7 +82,6 @@ def test_two_names_of_one_key_have_to_agree() -> None:
         ({"rope_parameters": {"rope_theta": 1e4, "mrope_section": [8, 12]}}, "mrope_section"),
         ({"is_decoder": True}, "is_decoder = true"),
         ({"hidden_size": "wide"}, "hidden_size = 'wide' is text and has to be like 4096"),
-        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4}}, "lacks 'factor'"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
         ({"model_type": "mamba", "hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ({"model_type": "jamba", "hidden_act": "gelu"}, "hidden_act = 'gelu'"),
@@ -94,6 +93,26 @@ def test_what_is_not_built_is_refused_by_name(more, said) -> None:  # type: igno
     config = HfConfig(LLAMA | more)
     with pytest.raises(ConvertError, match=said):
         read(family_of(config), config)
+
+
+SCALED = {
+    "linear": {"factor": 2.0},
+    "dynamic": {"factor": 2.0},
+    "yarn": {"factor": 2.0},
+    "llama3": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "longrope": {"short_factor": [1.0] * 64, "long_factor": [1.0] * 64},
+}
+"""By kind of rotary scaling, the keys without which transformers refuses it."""
+
+
+@pytest.mark.parametrize("table", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind in SCALED for key in SCALED[kind]])
+def test_a_scaling_without_a_key_that_it_needs_is_refused(kind: str, key: str, table: str) -> None:
+    whole = HfConfig(LLAMA | {table: {"rope_type": kind, **SCALED[kind]}})
+    read(family_of(whole), whole)
+    part = HfConfig(LLAMA | {table: {k: v for k, v in whole.data[table].items() if k != key}})
+    with pytest.raises(ConvertError, match=f"{table} lacks '{key}', which the scaling '{kind}'"):
+        read(family_of(part), part)
 
 
 @pytest.mark.parametrize("name", ["exaone4", "exaone_moe"])
