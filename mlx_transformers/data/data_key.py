@@ -39,7 +39,12 @@ class DataKey:
         self.source = open_source(data)
         self.valid = open_valid_source(data, self.source)
         if self.valid is not None and self.valid.ready_tokens != self.source.ready_tokens:
-            raise DataError("data.path and data.valid_path: one holds .bin tokens, the other text.")
+            raise DataError(
+                f"The training data ({self.source}) and the validation data ({self.valid}) have "
+                "to be of one kind, and one is .bin tokens, the other text. Give both as tokens "
+                "or both as text, or only the training file (data.path=FILE) to hold out a part "
+                "of it."
+            )
         _check_regular(data.tokenizer.file())
         trained = data.tokenizer.trained_on != "nothing" and data.tokenizer.file() is None
         self.mixed = [DataKey(data.of(text)) for text in data.mixture] if trained else []

@@ -66,8 +66,8 @@ class Found:
 def find_files(path: str | list[str]) -> Found:
     """Return the files of a path, folder or glob, or of a list of them, by split.
 
-    The splits that names tell (`train.jsonl`, `dev/a.txt`) hold within a folder or glob that has a
-    training split; a file that is named itself is always used.
+    The splits that names tell (`train.jsonl`, `dev/a.txt`) hold within a folder or glob as
+    `by_split` says; a file that is named itself is always used.
 
     Raises:
         DataError: there are no such files.
@@ -118,11 +118,15 @@ def expand(pattern: str) -> tuple[Path | None, list[Path]]:
 
 
 def by_split(files: Sequence[Path], root: Path) -> Found:
-    """Sort files by the split that their names tell, if there is a training and another split."""
+    """Sort files by the split that their names tell.
+
+    Many names have such a word by chance (`tests/notes.md`), so it counts only if a file names the
+    training split, all files name one, or a file is called by the word alone (`test.txt`).
+    """
     word_of = {file: _split_word(file.relative_to(root)) for file in files}
-    names = {word for word in word_of.values() if word}
-    splits = {WORDS[word] for word in names}
-    if "train" not in splits or len(splits) == 1:
+    training = any(word and WORDS[word] == "train" for word in word_of.values())
+    alone = any(word == file.name.split(".")[0].lower() for file, word in word_of.items())
+    if not (training or alone or all(word_of.values())):
         return Found(list(files), [], [])
     # Files that name no split go with the training files.
     split_of = {file: WORDS[word] if word else "train" for file, word in word_of.items()}
@@ -142,29 +146,35 @@ def _split_word(path: Path) -> str | None:
 
 def _of_folder(folder: Path) -> list[Path]:
     files = list(_walk(folder))
-    if tokens := _token_files(files, folder):
-        return tokens
+    texts = _texts(files)
+    tokens = sorted(file for file in files if suffix_of(file) == ".bin")
+    ready = bool(tokens) and (not texts or _has(tokens, folder, "train"))
+    chosen, others = (tokens, texts) if ready else (texts, tokens)
+    if not chosen:
+        raise DataError(
+            f"The folder {shown(str(folder))} holds no text file (.txt, .md, .py, .jsonl …)."
+        )
+    if _has(chosen, folder, "train") and not _has(chosen, folder, "valid"):
+        # a validation split of the other kind isn't passed over: `DataKey` refuses it
+        chosen = chosen + [file for file in others if _has([file], folder, "valid")]
+    return sorted(chosen)
+
+
+def _texts(files: Sequence[Path]) -> list[Path]:
+    """Return the files of a folder that are text or rows."""
     texts = [file for file in files if suffix_of(file) in PROSE | CODE | ROWS]
     texts = texts or [file for file in files if suffix_of(file) == ".json"]
     raw = [file for file in files if suffix_of(file) in RAW and _split_word(Path(file.name))]
     texts += raw
     if raw or any(suffix_of(file) in ROWS | {".json"} for file in texts):
         texts = [file for file in texts if file.name.split(".")[0].lower() not in ABOUT]
-    if not texts:
-        raise DataError(
-            f"The folder {shown(str(folder))} holds no text file (.txt, .md, .py, .jsonl …)."
-        )
-    return sorted(texts)
+    return texts
 
 
-def _token_files(files: Sequence[Path], folder: Path) -> list[Path]:
-    """The `.bin` files of a folder as nanoGPT makes them: with a training split, or nothing
-    else."""
-    tokens = sorted(file for file in files if suffix_of(file) == ".bin")
-    if any(WORDS.get(_split_word(file.relative_to(folder)) or "") == "train" for file in tokens):
-        return tokens
-    has_texts = any(suffix_of(file) in PROSE | CODE | ROWS | {".json"} for file in files)
-    return [] if has_texts else tokens
+def _has(files: Sequence[Path], folder: Path, split: Split) -> bool:
+    """Whether the name of one of `files` tells this split."""
+    words = (_split_word(file.relative_to(folder)) for file in files)
+    return any(word and WORDS[word] == split for word in words)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -37,7 +37,8 @@ class Files(Source):
         vocab_size: Callable[[], int] | None = None,
     ) -> None:
         self.found = find_files(path)
-        self._setup(self.found.train, text_key, vocab_size)
+        found = self.found
+        self._setup(found.train or found.valid or found.test, text_key, vocab_size)
 
     def _setup(
         self, files: list[Path], text_key: str | None, vocab_size: Callable[[], int] | None

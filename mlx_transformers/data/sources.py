@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ..core.errors import DataError
 from .config import Data
 from .corpora.configured import Configured
 from .corpora.table import CORPORA
@@ -14,11 +15,18 @@ def open_source(data: Data) -> Source:
     """Return the source of a `[data]` table, without `valid_path`.
 
     Raises:
-        DataError: a file or corpus is missing.
+        DataError: a file or corpus is missing, or no file is for training.
     """
     key = None if data.batch.reads_records else data.text_key
     if data.path is not None:
-        return Files(data.path, key, _vocab_size(data))
+        files = Files(data.path, key, _vocab_size(data))
+        if not files.found.train:
+            raise DataError(
+                f"data.path = {data.path!r} has no training file: by its name {files} is for "
+                "validation or test. Call the training file train (as in train.txt), or name the "
+                "file itself: a file that data.path names is used whatever its name."
+            )
+        return files
     if data.dataset is not None:
         return Hub(data.dataset, data.dataset_config, key)
     assert data.corpus is not None
@@ -36,7 +44,7 @@ def open_valid_source(data: Data, source: Source) -> Source | None:
     if data.valid_path is not None:
         key = None if data.batch.reads_records else data.text_key
         files = Files(data.valid_path, key, _vocab_size(data))
-        return files.restricted(files.found.valid or files.found.train)
+        return files.restricted(files.found.valid or files.files)
     if isinstance(source, Files) and source.found.valid:
         return source.restricted(source.found.valid)
     return None

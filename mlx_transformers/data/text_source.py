@@ -29,7 +29,7 @@ class TextSource(Config):
     or a record each) come from `.jsonl`, `.ndjson`, `.json` and `.parquet`, records also from
     `.tsv` and `.csv`; `.bin` files hold tokens as nanoGPT and llm.c write them; any other file is
     UTF-8 text and one document. All but `.bin` may be compressed (`.gz`, `.bz2`, `.xz`, `.zst`). In
-    a folder or glob with files named train and valid (val, dev) or test, the names are the splits,
+    a folder or glob with files named train, valid (val, dev) or test, the names are the splits,
     and test is never read."""
 
     valid_path: str | list[str] | None = None

@@ -47,7 +47,9 @@ def write(folder, *files):
         (["Train-00-of-01.csv", "Validation.csv"], ["Train-00-of-01.csv"], ["Validation.csv"], []),
         (["train.txt", "val.txt", "more.txt"], ["more.txt", "train.txt"], ["val.txt"], []),
         (["train.py", "test.py"], ["test.py", "train.py"], [], []),
-        (["a.txt", "test.txt"], ["a.txt", "test.txt"], [], []),
+        (["a.txt", "test.txt"], ["a.txt"], [], ["test.txt"]),
+        (["a.txt", "my_test.txt"], ["a.txt", "my_test.txt"], [], []),
+        (["val/a.txt", "Test-0.txt"], [], ["a.txt"], ["Test-0.txt"]),
         (["contest.txt", "trainer.txt"], ["contest.txt", "trainer.txt"], [], []),
     ],
 )
@@ -70,6 +72,27 @@ def test_a_test_split_is_never_read_and_one_line_says_so(data, tmp_path):
     with pytest.warns(Notice, match=r"val.txt is left out"):
         key = DataKey(data(path=str(folder), valid_path=str(folder / "test.txt")))
     assert names(key.sources[1].files) == ["test.txt"]
+
+
+@pytest.mark.parametrize("files", [["test.txt"], ["dev/a.txt", "test/a.txt"]])
+def test_a_folder_without_a_training_file_is_refused_but_for_validation(data, tmp_path, files):
+    write(tmp_path / "held", *files)
+    with pytest.raises(DataError, match=r"no training file: .*(test|dev/a).txt .*train.txt"):
+        DataKey(data(path=str(tmp_path / "held")))
+    write(tmp_path, "a.txt")
+    key = DataKey(data(path=str(tmp_path / "a.txt"), valid_path=str(tmp_path / "held")))
+    assert names(key.sources[1].files) == [os.path.basename(files[0])]
+
+
+@pytest.mark.parametrize("files", [["train.bin", "val.txt"], ["train.txt", "val.bin"]])
+def test_a_validation_split_of_another_kind_is_refused(data, tmp_path, files):
+    write(tmp_path / "set", *files, "prepare.py")
+    with pytest.raises(DataError, match=rf"validation data .*{files[1]}.*of one kind"):
+        DataKey(data(path=str(tmp_path / "set")))
+    # texts beside a whole set of tokens are what the tokens were made of
+    write(tmp_path / "set", "train.bin", "val.bin", "val.txt")
+    found = Files(str(tmp_path / "set")).found
+    assert (names(found.train), names(found.valid)) == (["train.bin"], ["val.bin"])
 
 
 def test_without_a_validation_split_part_of_training_is_held_out(data, tmp_path):
