@@ -94,7 +94,7 @@ def test_one_text_file_is_split_by_its_tail_unless_told_otherwise(data, library)
     path = str(library / "argparse.py")
     prepared = prepare(data(path=path, tokenizer={"kind": "char"}))
     assert prepared.bytes_per_token("valid") >= 1
-    with pytest.raises(DataError, match=r'left nothing for .* 1 documents.*data.split="tail"'):
+    with pytest.raises(DataError, match=r'left nothing for .* 1 document.*data.split="tail"'):
         prepare(data(path=path, split="documents"))
 
 
