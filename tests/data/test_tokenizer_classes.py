@@ -191,6 +191,13 @@ def test_a_class_that_is_not_built_is_refused_by_its_name(
         folder(tmp_path / "in", files, {"tokenizer_class": name})
 
 
+def test_a_special_token_that_is_no_string_is_refused(tmp_path: Path) -> None:
+    files = {"sentencepiece.bpe.model": pieces(FIRST["fairseq"])}
+    settings = {"tokenizer_class": "XLMRobertaTokenizer", "bos_token": 5}
+    with pytest.raises(DataError, match="bos_token is 5, and a special token is a string"):
+        folder(tmp_path / "in", files, settings)
+
+
 def test_a_class_that_the_settings_leave_out_is_that_of_the_model(tmp_path: Path) -> None:
     config = json.dumps({"model_type": "xlm-roberta", "eos_token_id": [2, 7]}).encode()
     files = {"sentencepiece.bpe.model": pieces(FIRST["fairseq"]), "config.json": config}

@@ -181,7 +181,7 @@ class Settings:
         """Read the settings from the files of a folder, by name.
 
         Raises:
-            ValueError: one of them is not a JSON object.
+            ValueError: one of them is not a JSON object, or a special token is no string.
         """
         table = _table(files, "tokenizer_config.json")
         special = _table(files, "special_tokens_map.json")
@@ -196,7 +196,10 @@ class Settings:
         for role in ROLES:
             key = f"{role}_token"
             if key in table or key in special:
-                text = text_of(table[key] if key in table else special[key])
+                token = table[key] if key in table else special[key]
+                if not isinstance(token, str | dict | None):
+                    raise ValueError(f"{key} is {token!r}, and a special token is a string")
+                text = text_of(token)
                 names = {n: t for n, t in names.items() if n != role}
                 names |= {} if text is None else {role: text}
         extra: Any = []
