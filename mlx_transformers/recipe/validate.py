@@ -4,6 +4,7 @@ Pydantic finds the problems; here they get the recipe that set the key, the path
 writes it, the nearest name, and what is allowed in plain words.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -110,9 +111,9 @@ def _problem(root: type[Config], resolved: Resolved, detail: ErrorDetails) -> _P
     walk = _Walk([Type(root)], resolved.data)
     for part in detail["loc"]:
         walk.step(part)
-    return _Problem(
-        walk.place, _where(resolved, walk.place), _text(root, walk, detail, resolved.data)
-    )
+    text = _text(root, walk, detail, resolved.data)
+    where = _where_named(resolved, walk, text) if detail["type"] in _OWN_WORDS else None
+    return _Problem(walk.place, where or _where(resolved, walk.place), text)
 
 
 def _text(root: type[Config], walk: _Walk, detail: ErrorDetails, data: Table) -> str:
@@ -224,6 +225,14 @@ def _where(resolved: Resolved, place: Place) -> str:
         if inside:
             return resolved.origin.get(f"{prefix}.kind", inside[0])
     return resolved.files[-1].name if resolved.files else resolved.name
+
+
+def _where_named(resolved: Resolved, walk: _Walk, text: str) -> str | None:
+    """Find where a key was set that the error of a table names, first of all by an option."""
+    keys = walk.value if isinstance(walk.value, dict) else ()
+    paths = [path for key in keys if (path := _path((*walk.place, key))) in resolved.origin]
+    found = [resolved.origin[p] for p in paths if re.search(rf"\b{re.escape(p)}\b", text)]
+    return next((where for where in found if where.startswith("--")), next(iter(found), None))
 
 
 def _deduplicated(found: list[_Problem]) -> list[_Problem]:

@@ -5,7 +5,7 @@ import random
 import re
 
 import pytest
-from pydantic import create_model
+from pydantic import create_model, model_validator
 
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.recipe.config import Config
@@ -183,6 +183,23 @@ def test_a_set_has_the_same_errors(write, toy):
     assert str(error.value).startswith(
         "--set: [train] has no key 'step' (given 3). Did you mean 'steps'?"
     )
+
+
+class Pair(Config):
+    low: int
+    high: int
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Pair":
+        if self.low > self.high:
+            raise ValueError("pair.low is above pair.high.")
+        return self
+
+
+def test_the_error_of_a_table_is_that_of_the_key_it_names(write):
+    write("pair.toml", "[pair]\nlow = 1\nhigh = 2\n")
+    with pytest.raises(RecipeError, match=r"^--set: \[pair\]: pair.low is above pair.high.$"):
+        typed(create_model("Root", __base__=Config, pair=Pair), resolve("pair", ["pair.high=0"]))
 
 
 def test_a_number_that_float32_makes_infinite_is_refused(complaint):
