@@ -1,6 +1,7 @@
 """Gradient checkpointing: save the inputs of a function and recompute its activations."""
 
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Any
 
 import mlx.core as mx
@@ -17,17 +18,26 @@ def recompute(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callable[.
     layer, is not computed again.
     """
 
-    def inner(params: list[Any], *args: object) -> Any:
-        parameters = [m.trainable_parameters() for m in modules]
-        for module, values in zip(modules, params, strict=True):
-            module.update(values)
-        out = f(*args)
-        for module, values in zip(modules, parameters, strict=True):
-            module.update(values)
-        return out
+    def call(*args: object) -> Any:
+        # The backward runs after a pass has taken back its casts, rounded weights and PRNG keys.
+        held, context = [m.parameters() for m in modules], copy_context()
 
-    checkpointed = _checkpoint(inner)
-    return lambda *args: checkpointed([m.trainable_parameters() for m in modules], *args)
+        def inner(trainable: list[Any], *args: object) -> Any:
+            before = [m.parameters() for m in modules]
+            _update(modules, held)
+            _update(modules, trainable)
+            out = context.run(f, *args)
+            _update(modules, before)
+            return out
+
+        return _checkpoint(inner)([m.trainable_parameters() for m in modules], *args)
+
+    return call
+
+
+def _update(modules: Sequence[nn.Module], parameters: Sequence[Any]) -> None:
+    for module, values in zip(modules, parameters, strict=True):
+        module.update(values)
 
 
 def _checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:

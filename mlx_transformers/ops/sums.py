@@ -32,5 +32,5 @@ def row_max(x: xD) -> x1:
     and not along a row.
     """
     if on_cpu() and x.shape[-1] % SPAN == 0:
-        x = x.reshape(*x.shape[:-1], SPAN, -1).max(axis=-2)
+        x = x.reshape(*x.shape[:-1], SPAN, x.shape[-1] // SPAN).max(axis=-2)
     return x.max(axis=-1, keepdims=True)

@@ -6,12 +6,15 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 from contract import models
+from contract.adapters import adapted
 from contract.objectives import CLM
 from contract.suite import VOCAB, Row, parse, randomize
 from mlx.utils import tree_flatten
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.recompute import recompute
+from mlx_transformers.layers import residual
+from mlx_transformers.trainer.forward import Forward
 
 DROPOUT = models.MIXTRAL | {
     "embed": {"kind": "token", "dropout": 0.1},
@@ -100,3 +103,27 @@ def test_the_output_of_a_recomputed_function_is_not_saved() -> None:
     mx.eval(out)
     assert mx.get_active_memory() - before < 1.5 * links * array.nbytes  # the inputs of the links
     mx.eval(gradient)
+
+
+def gradients_of_lora(dtype: mx.Dtype, recomputed: set[int]) -> dict[str, mx.array]:
+    """Gradients of adapters with dropout on a frozen base, whose weights a pass casts."""
+    model = adapted(parse("adapt", {"kind": "lora", "rank": 2, "dropout": 0.3}))
+    model.stack.recomputed = frozenset(recomputed)
+    forward = Forward(model, Row("objective", "clm", CLM).parse().build(), dtype)
+    tokens = mx.random.randint(0, VOCAB, (2, 8), key=mx.random.key(1))
+
+    def loss(params: Any) -> mx.array:
+        batch = {"tokens": tokens, "segments": mx.zeros_like(tokens)}
+        return forward(params, batch, Context(key=mx.random.key(3))).total
+
+    return dict(tree_flatten(mx.grad(loss)(model.trainable_parameters())))
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_a_recomputation_has_the_masks_and_the_casts_of_its_pass(dtype, monkeypatch) -> None:
+    found = [gradients_of_lora(dtype, blocks) for blocks in (set(), {0, 1})]
+    monkeypatch.setattr(residual, "RECOMPUTED", ())
+    saved = gradients_of_lora(dtype, set())
+    for gradients in found:
+        assert gradients.keys() == saved.keys()
+        assert all(mx.array_equal(gradients[name], saved[name]) for name in saved)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -12,30 +13,36 @@ from ...core.context import Context, Draws
 
 @dataclass
 class Switch:
-    """Whether the adapters of a model take part, and the PRNG key of the present pass.
+    """Whether the adapters of a model take part, and the record of the present pass.
 
     Attributes:
         on: False computes the base alone, such as the reference policy of a preference loss.
-        key: key of dropout in adapters; None (evaluation, decoding) turns it off.
         draws: the record of the present pass.
     """
 
     on: bool = True
-    key: mx.array | None = None
     draws: Draws = field(default_factory=Draws)
 
     def dropout(self, x: mx.array, rate: float, number: int) -> mx.array:
         """Inverted dropout on the input of adapter `number`.
 
         Linear layers see no context, and a checkpointed block computes twice: the mask depends on
-        the pass's key and the adapter alone.
+        the pass's key and the adapter alone. Without a key (evaluation, decoding) there is none.
         """
-        if self.key is None or rate == 0.0:
+        switch, key = DROPOUT.get()
+        if switch is not self or key is None or rate == 0.0:
             return x
         self.draws.any = True
-        key = mx.stop_gradient(self.key) + mx.array([0, number], mx.uint32)
+        key = mx.stop_gradient(key) + mx.array([0, number], mx.uint32)
         keep = mx.random.bernoulli(1.0 - rate, x.shape, key=key)
         return mx.where(keep, x * (1.0 / (1.0 - rate)), mx.zeros((), x.dtype))
+
+
+DROPOUT: ContextVar[tuple[Switch | None, mx.array | None]] = ContextVar(
+    "DROPOUT", default=(None, None)
+)
+"""The switch of the adapters that the present pass trains, and the PRNG key of their dropout. A
+context variable, so that a recomputation in the backward pass finds it (core/recompute.py)."""
 
 
 class Added(nn.Module):
@@ -86,8 +93,9 @@ def adapter_dropout(model: nn.Module, ctx: Context) -> Iterator[None]:
         yield
         return
     switch = adaptation.switch
-    switch.key, switch.draws = ctx.split_key(), ctx.collected.draws
+    switch.draws = ctx.collected.draws
+    token = DROPOUT.set((switch, ctx.split_key()))
     try:
         yield
     finally:
-        switch.key = None
+        DROPOUT.reset(token)
