@@ -145,6 +145,8 @@ def _with_readable_plan(run: Run) -> Run:
     try:
         _plan([run])
         cost_rows(run)
+    except RunError:  # no plotting library
+        raise
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         place = run.folder.path / "plan.json"
         warning = f"{place} is no plan ({error!r}): the report leaves it out."

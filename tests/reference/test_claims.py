@@ -29,8 +29,8 @@ def test_every_run_is_of_a_recipe_that_loads_with_its_settings(tool):
         ("universal", {"harder half": 2.1, "easier half": 2.0}, True),
         ("flat_decoding", {"first": 2.00, "last": 2.04}, True),
         ("flat_decoding", {"first": 2.00, "last": 4.00}, False),
-        ("reformer", {"reversible": 0.03, "residual": 9.3}, True),
-        ("reformer", {"reversible": 3.0, "residual": 9.3}, False),
+        ("reformer", {"a reversible layer adds": 0.03, "a residual layer adds": 9.3}, True),
+        ("reformer", {"a reversible layer adds": 3.0, "a residual layer adds": 9.3}, False),
     ],
 )
 def test_a_claim_holds_or_fails_by_its_values(tool, name, values, holds):
@@ -73,5 +73,5 @@ def test_reversible_layers_save_nothing_and_residual_ones_do(tool, monkeypatch):
     monkeypatch.setattr(tool, "DEPTHS", (2, 4))
     monkeypatch.setattr(tool, "ROW", 256)
     values = tool.depth_memory(tool.Seed(1, Path()))
-    assert values["residual"] > 0.1
-    assert values["reversible"] < 0.2 * values["residual"]
+    assert values["a residual layer adds"] > 0.1
+    assert values["a reversible layer adds"] < 0.2 * values["a residual layer adds"]
