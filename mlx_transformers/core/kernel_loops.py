@@ -14,7 +14,7 @@ through rows of up to `ROW` numbers: an operand of stride 1 is read where it is,
 to a row first, and the numbers of a row are computed together:
 
     for (int done = 0; done < shape[1]; done += ROW) {
-    const int count = min(ROW, shape[1] - done);
+    const int count = shape[1] - done < ROW ? shape[1] - done : ROW;
     float A_room[ROW];
     const float* A_row = in_a_row(A, A_strides[1], count, A_room);
     for (int k = 0; k < count; ++k) {

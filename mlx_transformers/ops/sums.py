@@ -1,5 +1,7 @@
-"""Sums and maxima of rows and columns, in the forms that MLX vectorises on the CPU: its own sums
-aren't, so they are matrix products there."""
+"""Sums and maxima of rows and columns.
+
+MLX's own sums aren't vectorised on the CPU, so there they are matrix products with ones.
+"""
 
 import mlx.core as mx
 
