@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import RunError, reason
+from ..core.errors import RunError
+from ..core.parse import read_text
 
 SUFFIXES = (".txt", ".md", ".rst")
 WORDS = 120
@@ -92,10 +93,7 @@ def read_passages(folder: Path, words: int = WORDS) -> list[Passage]:
             continue
         if path.stat().st_size > LARGEST:
             raise RunError(f"{path} is larger than {LARGEST >> 20} MiB: split it.")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"{path} can't be read as UTF-8 text: {reason(error)}.") from None
+        text = read_text(path, str(path), RunError)
         source = str(path.relative_to(folder))
         passages += [Passage(part, source) for part in passages_of(text, words)]
     if not passages:

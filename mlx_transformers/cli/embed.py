@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..core.errors import RunError, reason
+from ..core.errors import RunError
+from ..core.parse import read_text
 from .options import AsJson, Run, Runs, user_path
 
 SHOWN = 12
@@ -89,11 +90,8 @@ def _texts(texts_given: list[str], file: Path | None) -> list[str]:
     """
     all_texts = list(texts_given)
     if file is not None:
-        try:
-            lines = file.read_text(encoding="utf-8").split("\n")
-        except (OSError, ValueError) as error:
-            raise RunError(f"--texts {file} can't be read: {reason(error)}.") from None
-        all_texts += [line.removesuffix("\r") for line in lines if line.strip()]
+        lines = read_text(file, f"--texts {file}", RunError).split("\n")
+        all_texts += [line for line in lines if line.strip()]
     if not all_texts:
         raise RunError("Give a text: --text TEXT, or --texts FILE with one per line.")
     return all_texts

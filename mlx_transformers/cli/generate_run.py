@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import RunError, reason
+from ..core.errors import RunError
+from ..core.parse import read_text
 
 if TYPE_CHECKING:
     from ..data.tokenizers.tokenizer import Tokenizer
@@ -102,24 +103,15 @@ def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
 
 def _lines(file: Path) -> list[str]:
     """The lines of a file that aren't empty."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise RunError(
-            f"--prompts {file} is not UTF-8 text (byte {error.start}). Convert it first, for "
-            "instance with iconv."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"--prompts {file} can't be read: {reason(error)}.") from None
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    if not any(lines):
+    lines = [line for line in read_text(file, f"--prompts {file}", RunError).split("\n") if line]
+    if not lines:
         raise RunError(f"--prompts {file} has no prompt: every line of it is empty.")
-    return [line for line in lines if line]
+    return lines
 
 
 def _standard_input() -> str:
     try:
-        text = sys.stdin.buffer.read().decode("utf-8")
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RunError(
             f"Standard input is not UTF-8 text: byte {error.object[error.start]:#04x} at "

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import FormatError
+from .errors import FormatError, MlxtError, reason
 
 MIB = 1 << 20
 
@@ -128,6 +128,29 @@ def read_bytes(path: Path, limits: Limits = CONFIG) -> bytes:
         raise FormatError(f"{path} is {what}, not a file.")
     _check_size(status.st_size, str(path), limits)
     return path.read_bytes()
+
+
+def read_text(path: Path, name: str, error: type[MlxtError] = FormatError) -> str:
+    """Read a UTF-8 text with line feeds between its lines, and without a byte order mark.
+
+    Args:
+        path: the file; a pipe is read, too.
+        name: its name in messages, perhaps with the option that gave it.
+        error: the class of the error to raise.
+
+    Raises:
+        MlxtError: it can't be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as bad:
+        byte = bad.object[bad.start]
+        raise error(
+            f"{name} is not UTF-8 text (byte 0x{byte:02x} at offset {bad.start}). Convert it "
+            "first, for instance with iconv."
+        ) from None
+    except (OSError, ValueError) as bad:  # a ValueError is of a name with a NUL
+        raise error(f"{name} can't be read: {reason(bad)}.") from None
 
 
 def read_records(

@@ -15,6 +15,7 @@ from mlx_transformers.core.parse import (
     read_json,
     read_records,
     read_table,
+    read_text,
 )
 from mlx_transformers.recipe.load import resolve
 from mlx_transformers.runs.folder import LogWarning, RunFolder
@@ -125,3 +126,15 @@ def test_limits_are_what_they_say():
     assert parse_json("[1, 2]", "here", Limits(size=6, depth=1, items=2)) == [1, 2]
     with pytest.raises(FormatError, match="more than 1 keys"):
         parse_json("[1, 2]", "here", Limits(size=6, depth=1, items=1))
+
+
+def test_a_text_is_read_without_its_mark_and_with_line_feeds(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffone\r\ntwo\u2028\ufeff\n".encode())
+    assert read_text(path, "--texts a.txt") == "one\ntwo\u2028\ufeff\n"
+    path.write_bytes(b"caf\xe9")
+    with pytest.raises(RecipeError, match=r"^--texts a\.txt is not UTF-8 text \(byte 0xe9 at off"):
+        read_text(path, "--texts a.txt", RecipeError)
+    for none in (tmp_path / "none", tmp_path, tmp_path / "a\0b"):
+        with pytest.raises(FormatError, match=r"^x can't be read: .*\.$"):
+            read_text(none, "x")

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ...core.errors import DataError, reason
+from ...core.errors import DataError
+from ...core.parse import read_text
 from ...core.paths import expanded
 from ..chat_template import TEMPLATES, ChatTemplate, Message, Rendered
 from ..example_rows import RecordExamples, RecordRows, Row
@@ -180,10 +181,6 @@ def _read(path: str) -> str:
     if path in TEMPLATES:
         return TEMPLATES[path]
     try:
-        return expanded(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        names = ", ".join(TEMPLATES)
-        raise DataError(
-            f"The chat template '{path}' can't be read: {reason(error)}. It is a Jinja file, or "
-            f"one of {names}."
-        ) from None
+        return read_text(expanded(path), f"The chat template '{path}'", DataError)
+    except DataError as error:
+        raise DataError(f"{error} It is a Jinja file, or one of {', '.join(TEMPLATES)}.") from None

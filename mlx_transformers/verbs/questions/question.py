@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import RunError
-from ...core.parse import LINE, parse_json
+from ...core.parse import LINE, parse_json, read_text
 from ...score.extract import INVALID, Extraction, Normalisation
 
 ANSWER_PHRASE = "The answer is"
@@ -47,15 +47,9 @@ def read_questions(path: Path) -> list[Question]:
     Raises:
         RunError: the file or a row can't be read.
     """
-    try:
-        # at line feeds alone: U+2028 and its like are characters of a question
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise RunError(f"{path} can't be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path} can't be read as UTF-8 text: {error}.") from None
     found = []
-    for number, line in enumerate(lines, 1):
+    # at line feeds alone: U+2028 and its like are characters of a question
+    for number, line in enumerate(read_text(path, str(path), RunError).split("\n"), 1):
         if line.strip():
             try:
                 found.append(_question(parse_json(line, f"{path}, line {number}", LINE)))
