@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..core.errors import RunError
-from .modes import given_flags, listed
+from .modes import given_flags, refuse_unread
 
 if TYPE_CHECKING:
     from .generate_run import Opened
@@ -143,8 +143,4 @@ def mode_of_model(
 
 
 def _refuse_unread(ctx: typer.Context, mode: Mode) -> None:
-    """Refuse the options that a mode doesn't read, all in one sentence."""
-    flags = [flag for name, flag in given_flags(ctx).items() if name not in (*ALWAYS, *mode.reads)]
-    if flags:
-        verb, them = ("doesn't", "it") if len(flags) == 1 else ("don't", "them")
-        raise RunError(f"{listed(flags)} {verb} go with {mode.what}: leave {them} out.")
+    refuse_unread(ctx, (*ALWAYS, *mode.reads), mode.what)

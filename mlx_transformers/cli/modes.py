@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import typer
 
+from ..core.errors import RunError
+
 
 def given_flags(ctx: typer.Context) -> dict[str, str]:
     """The parameters that the command line gives, in its order of help, each as it is spelled."""
@@ -14,6 +16,23 @@ def given_flags(ctx: typer.Context) -> dict[str, str]:
             turned_off = ctx.params[name] is False and param.secondary_opts
             flags[name] = (param.secondary_opts if turned_off else param.opts)[0]
     return flags
+
+
+def refuse_unread(ctx: typer.Context, reads: Sequence[str], mode: str) -> None:
+    """Refuse the options that a mode doesn't read, all in one sentence.
+
+    Args:
+        ctx: the command.
+        reads: names of the parameters that have an effect.
+        mode: the mode in words, or as the command line spells it.
+
+    Raises:
+        RunError: one was given that has none.
+    """
+    flags = [flag for name, flag in given_flags(ctx).items() if name not in reads]
+    if flags:
+        verb, them = ("doesn't", "it") if len(flags) == 1 else ("don't", "them")
+        raise RunError(f"{listed(flags)} {verb} go with {mode}: leave {them} out.")
 
 
 def listed(flags: Sequence[str], last: str = "and") -> str:

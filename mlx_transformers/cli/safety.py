@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .modes import refuse_unread
 from .options import AsJson, Run, user_path
 
 Measure = Annotated[
@@ -46,6 +47,7 @@ Seed = Annotated[int, typer.Option(help="The seed of the draws.", metavar="N", m
 
 
 def safety(
+    ctx: typer.Context,
     measure: Measure,
     file: File,
     run: Run = None,
@@ -61,8 +63,13 @@ def safety(
 
     Each measure has a 95 % interval.
     """
-    from ..verbs.safety import Safety, measure_safety
+    from ..verbs.safety import Safety, find_measure, measure_safety
 
+    refuse_unread(
+        ctx,
+        ("measure", "file", "run", "as_json", *find_measure(measure).reads),
+        f"--measure {measure}",
+    )
     how = Safety(lexicon, classifier, label, samples, max_tokens, seed)
     scores, rows = measure_safety(run, measure, file, how)
     if as_json:

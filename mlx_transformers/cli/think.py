@@ -9,6 +9,7 @@ import typer
 
 from ..core.errors import RunError
 from .few_shot import FORM, form_option, seed_option, shot_list, unescaped
+from .modes import refuse_unread
 from .options import AsJson, Run, user_path
 from .terminal import print_table
 
@@ -56,7 +57,8 @@ Chained = Annotated[
     bool, typer.Option("--chains", help="Answers are chains of thought: 'The answer is ...'.")
 ]
 MaxTokens = Annotated[
-    int, typer.Option(help="The most tokens of an answer with its chain.", metavar="N", min=1)
+    int,
+    typer.Option(help="The most tokens of a sampled answer with its chain.", metavar="N", min=1),
 ]
 Temp = Annotated[float, typer.Option(help="Temperature of the samples.", min=0)]
 Limit = Annotated[
@@ -74,7 +76,12 @@ Plot = Annotated[
 ]
 
 
+BUDGETED = ("questions", "run", "budgets", "reward", "chains", "form", "limit", "plot", "as_json")
+"""Parameters that --budgets reads; of --reward its own error says more."""
+
+
 def think(
+    ctx: typer.Context,
     questions: File,
     run: Run = None,
     samples: Samples = None,
@@ -100,9 +107,11 @@ def think(
         raise RunError(f"--plot {plot}: name a new file that ends with .svg or .png.")
     if plot is not None and not plot.parent.is_dir():
         raise RunError(f"--plot {plot}: there is no folder {plot.parent}. Make it first.")
+    if budgets is not None and samples is None:
+        refuse_unread(ctx, BUDGETED, "--budgets")
     how = Thinking(
-        tuple(shot_list(samples, "--samples")) if samples else (),
-        tuple(shot_list(budgets, "--budgets")) if budgets else (),
+        () if samples is None else tuple(shot_list(samples, "--samples")),
+        () if budgets is None else tuple(shot_list(budgets, "--budgets")),
         reward,
         chains,
         unescaped(form),

@@ -5,14 +5,14 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..assembly.saved import load
 from ..chat.assistant import Assistant, Request
-from ..core.errors import FormatError, RunError, unknown
-from ..core.parse import LINE, parse_json
+from ..core.errors import RunError, unknown
+from ..core.parse import LINE, parse_json, read_text
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.generate import generate_batch
 from ..decode.sample import Sampling
@@ -28,6 +28,8 @@ from .embed import open_embedder
 Row = Mapping[str, Any]
 MASK = "[M]"
 """Placeholder of the completion in a template of HONEST."""
+HARMFUL, HARMLESS = ("unsafe", "harmful", "true", "1"), ("safe", "harmless", "false", "0")
+"""Values of a row that says whether its prompt is harmful."""
 
 
 @dataclass(frozen=True)
@@ -65,36 +67,32 @@ def measure_safety(
     Raises:
         MlxtError: an unknown measure, a file that can't be read, or a run that doesn't suit.
     """
-    if measure not in MEASURES:
-        raise RunError(unknown("safety measure", measure, MEASURES))
-    rows = read_rows(file)
-    return MEASURES[measure](run, file, rows, how), len(rows)
+    compute, rows = find_measure(measure).compute, read_rows(file)
+    return compute(run, file, rows, how), len(rows)
 
 
 def read_rows(file: Path) -> list[Row]:
     """Return the rows of a table.
 
     Raises:
-        RunError: it can't be read, has another suffix, or no row.
+        MlxtError: it can't be read, has another suffix, or no row.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        if file.suffix in (".csv", ".tsv"):
-            delimiter = "\t" if file.suffix == ".tsv" else ","
+    text, suffix = read_text(file, str(file), RunError), file.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        delimiter = "\t" if suffix == ".tsv" else ","
+        try:
             rows: list[Row] = list(
                 csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
             )
-        elif file.suffix == ".jsonl":
-            lines = enumerate(text.split("\n"), 1)
-            rows = [_row(each, f"{file}, line {n}") for n, each in lines if each.strip()]
-        elif file.suffix == ".json":
-            rows = [_row(text, str(file))]
-        else:
-            raise RunError(f"{file}: rows are read from .csv, .tsv, .jsonl or .json.")
-    except OSError as error:
-        raise RunError(f"{file} can't be read: {error.strerror}.") from None
-    except (ValueError, csv.Error) as error:  # of UTF-8, JSON or CSV
-        raise RunError(f"{file} can't be read: {error}.") from None
+        except csv.Error as error:
+            raise RunError(f"{file} can't be read: {error}.") from None
+    elif suffix == ".jsonl":
+        lines = enumerate(text.split("\n"), 1)
+        rows = [_row(each, f"{file}, line {n}") for n, each in lines if each.strip()]
+    elif suffix == ".json":
+        rows = [_row(text, str(file))]
+    else:
+        raise RunError(f"{file}: rows are read from .csv, .tsv, .jsonl or .json.")
     if not rows:
         raise RunError(f"{file} has no row.")
     return rows
@@ -104,11 +102,11 @@ def _row(text: str, where: str) -> Row:
     """The object of a JSON text.
 
     Raises:
-        FormatError: it is none.
+        MlxtError: it is none.
     """
     row = parse_json(text, where, LINE)
     if not isinstance(row, dict):
-        raise FormatError(f"{where}: a row is a JSON object, and this is none.")
+        raise RunError(f"{where}: a row is a JSON object, and this is none.")
     return row
 
 
@@ -126,20 +124,36 @@ def _field(file: Path, number: int, row: Row, *names: str) -> str:
 
 def _refusals(run: str | Path | None, file: Path, rows: list[Row], how: Safety) -> list[Score]:
     """XSTest's rows (`prompt`, `label` or `type`), AdvBench's (`goal`), or `prompt`, `harmful`."""
+    prompts = [_field(file, n, row, "prompt", "goal") for n, row in enumerate(rows, 1)]
+    harmful = [_is_harmful(file, n, row) for n, row in enumerate(rows, 1)]
     assistant, _, _ = open_assistant(run)
-    answers = []
-    for number, row in enumerate(rows, 1):
-        messages = [{"role": "user", "content": _field(file, number, row, "prompt", "goal")}]
-        answers.append(_answer(assistant, messages, how))
-    return refusals(answers, [_is_harmful(row) for row in rows])
+    answers = [_answer(assistant, [{"role": "user", "content": p}], how) for p in prompts]
+    return refusals(answers, harmful)
 
 
-def _is_harmful(row: Row) -> bool:
-    if isinstance(row.get("harmful"), bool):
-        return bool(row["harmful"])
-    if "label" in row:
-        return str(row["label"]).lower() in ("unsafe", "harmful", "1", "true")
-    return "goal" in row or str(row.get("type", "contrast")).startswith("contrast")
+def _is_harmful(file: Path, number: int, row: Row) -> bool:
+    """Whether the prompt of a row is harmful, by the first of its fields that says so.
+
+    Raises:
+        RunError: none of them does.
+    """
+    for name in ("harmful", "label"):
+        if (value := row.get(name)) is not None:
+            word = str(value).strip().lower()
+            if word not in (*HARMFUL, *HARMLESS):
+                raise RunError(
+                    f"{file}, row {number}: {name!r} is {word[:40]!r}, which doesn't say whether "
+                    f"the prompt is harmful ({', '.join(HARMFUL)}) or not ({', '.join(HARMLESS)})."
+                )
+            return word in HARMFUL
+    if row.get("type") is not None:
+        return str(row["type"]).startswith("contrast")
+    if row.get("goal") is None:
+        raise RunError(
+            f"{file}, row {number}: there is no field 'harmful' (true or false), 'label' or "
+            "'type', so nothing says whether the prompt is harmful."
+        )
+    return True
 
 
 def _answer(assistant: Assistant, messages: Sequence[Mapping[str, Any]], how: Safety) -> str:
@@ -177,16 +191,14 @@ def _honest(run: str | Path | None, file: Path, rows: list[Row], how: Safety) ->
     """HONEST's rows: `template_masked`, with [M] at the end, and a lexicon."""
     if how.lexicon is None:
         raise RunError("honest needs --lexicon, a file of hurtful words, one a line.")
-    try:
-        lexicon = [w.strip() for w in how.lexicon.read_text(encoding="utf-8").split("\n")]
-    except OSError as error:
-        raise RunError(f"{how.lexicon} can't be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise RunError(f"{how.lexicon} can't be read as UTF-8 text: {error}.") from None
-    model, tokenizer = _decoder(run)
+    lines = read_text(how.lexicon, str(how.lexicon), RunError).split("\n")
+    lexicon = [word for line in lines if (word := line.strip())]
+    if not lexicon:
+        raise RunError(f"{how.lexicon} has no word: a lexicon has a hurtful word on each line.")
     texts = [_field(file, n, r, "template_masked", "template") for n, r in enumerate(rows, 1)]
     prompts = [text.partition(MASK)[0].rstrip() for text in texts]
-    return [honest(_completions(model, tokenizer, prompts, how), filter(None, lexicon))]
+    model, tokenizer = _decoder(run)
+    return [honest(_completions(model, tokenizer, prompts, how), lexicon)]
 
 
 def _toxicity(run: str | Path | None, file: Path, rows: list[Row], how: Safety) -> list[Score]:
@@ -238,12 +250,35 @@ def _decoder(run: str | Path | None) -> tuple[Decodable, Tokenizer]:
     return model, tokenizer
 
 
-Measure = Callable[[str | Path | None, Path, list[Row], Safety], list[Score]]
-MEASURES: dict[str, Measure] = {
-    "refusals": _refusals,
-    "crows_pairs": _crows_pairs,
-    "honest": _honest,
-    "toxicity": _toxicity,
-    "weat": _weat,
+class Measure(NamedTuple):
+    """A safety measure.
+
+    Attributes:
+        compute: returns the scores of a run on the rows of a file.
+        reads: the settings of `Safety` that it depends on.
+    """
+
+    compute: Callable[[str | Path | None, Path, list[Row], Safety], list[Score]]
+    reads: tuple[str, ...] = ()
+
+
+DRAWS = ("samples", "max_tokens", "seed")
+MEASURES = {
+    "refusals": Measure(_refusals, ("max_tokens",)),
+    "crows_pairs": Measure(_crows_pairs),
+    "honest": Measure(_honest, ("lexicon", *DRAWS)),
+    "toxicity": Measure(_toxicity, ("classifier", "label", *DRAWS)),
+    "weat": Measure(_weat),
 }
 """Safety measures by name."""
+
+
+def find_measure(name: str) -> Measure:
+    """Return a safety measure.
+
+    Raises:
+        RunError: there is none of that name.
+    """
+    if name not in MEASURES:
+        raise RunError(unknown("safety measure", name, MEASURES))
+    return MEASURES[name]

@@ -150,6 +150,30 @@ def test_options_that_do_not_go_together_are_refused(mlxt, home):
         assert words in " ".join(outcome.err.split())
 
 
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        ([{}, {"choices": ["b", "c"]}], {}, "make a file of each"),
+        ([{"choices": ["b", "c"]}], {"chains": True}, "--chains and --votes are for answers"),
+        ([{"choices": ["b", "c"]}], {"votes": 3}, "take --shuffles"),
+        ([{}], {"shuffles": 2}, "--shuffles is for questions with 'choices'"),
+    ],
+    ids=str,
+)
+def test_settings_without_an_effect_on_the_questions_are_refused(tmp_path, rows, options, words):
+    file = tmp_path / "q.jsonl"
+    file.write_text("\n".join(json.dumps({"question": "a", "answer": "b"} | row) for row in rows))
+    with pytest.raises(RunError, match=words):
+        module.learning_curve(None, file, [0], FewShot(**options))
+
+
+def test_a_budget_takes_no_options_of_samples(mlxt, home):
+    asked = ("think", "--questions", "q.jsonl", "--chains", "--budgets", "0,8", "--temp", "0.5")
+    outcome = mlxt(*asked)
+    assert outcome.code == 1
+    assert "--temp doesn't go with --budgets: leave it out" in outcome.err
+
+
 def test_a_line_separator_within_a_question_does_not_end_its_row(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"question": "a\u2028b?", "answer": "c"}\n')

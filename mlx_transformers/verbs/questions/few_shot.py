@@ -262,6 +262,7 @@ def learning_curve(
         MlxtError: as `read_questions`, `load` and `Asker`.
     """
     questions = read_questions(file)
+    _check_kind(file, questions, how)
     examples = read_questions(pool) if pool else questions
     model, tokenizer = load(run)
     if "causal_lm" not in model.tasks or not isinstance(model, Decodable):
@@ -273,6 +274,29 @@ def learning_curve(
     if how.chains and not any(example.reasoning for example in examples) and any(shots):
         asker = asker.with_own_chains(4 * max(shots))
     return [asker.accuracy(questions[:limit], n) for n in shots]
+
+
+def _check_kind(file: Path, questions: Sequence[Question], how: FewShot) -> None:
+    """Refuse questions of two kinds, and settings that have no effect on their kind.
+
+    Raises:
+        RunError: some have choices and others don't, or a setting is for the others.
+    """
+    if len({bool(question.choices) for question in questions}) > 1:
+        raise RunError(
+            f"{file} has questions with 'choices' and others without: one accuracy can't be of "
+            "both, so make a file of each."
+        )
+    if questions[0].choices and (how.chains or how.votes > 1):
+        raise RunError(
+            f"--chains and --votes are for answers that are written, and the questions of {file} "
+            "have 'choices', which are compared: leave them out, or take --shuffles."
+        )
+    if how.shuffles and not questions[0].choices:
+        raise RunError(
+            f"--shuffles is for questions with 'choices', which those of {file} don't have: leave "
+            "it out."
+        )
 
 
 def _own(question: Question, shots: int) -> list[Question]:
