@@ -42,6 +42,9 @@ too; the last two of C++ and Python, which found none for the stack of a thread.
 
 def report(sentence: str) -> None:
     """Print an error to standard error, wrapped at words on a terminal."""
+    from ..recipe.overrides import respelled
+
+    sentence = respelled(sentence, sys.argv)
     if not is_terminal(sys.stderr):
         print(f"error: {sentence}", file=sys.stderr)
         return

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.paths import command_line
 from .options import Runs, user_path
 
 
@@ -64,6 +65,6 @@ def import_model(
     if tokenizer.kind == "numbers":
         print("There was none in that folder: prompts are token numbers, as in '3 14 15'.")
     model = load_recipe(folder.recipe).model
-    verb = "generate --run" if model.generates else "embed"
+    words = ("generate", "--run") if model.generates else ("embed",)
     option = '--prompt "..."' if model.generates else '--text "..." --text "..."'
-    print(f"Try it: mlxt {verb} {folder.path} {option}")
+    print(f"Try it: {command_line(*words, folder.path)} {option}")

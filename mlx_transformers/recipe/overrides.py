@@ -41,9 +41,23 @@ def alias(name: str, value: object, argv: Sequence[str] = ()) -> Alias:
     """
     key, *flags = ALIASES[name]
     text = Alias(f"{key}={quoted(value) if isinstance(value, str) else value}")
-    typed = (argument.partition("=")[0] for argument in argv)
-    text.flag = next((word for word in typed if word in flags), flags[0])
+    text.flag = _typed(flags, argv) or flags[0]
     return text
+
+
+def respelled(sentence: str, argv: Sequence[str]) -> str:
+    """Write `--set KEY=` in an error as the alias that the command line gives this key by, since a
+    key can be set once."""
+    for key, *flags in ALIASES.values():
+        if flag := _typed(flags, argv):
+            sentence = sentence.replace(f"{SET} {key}=", f"{flag} ")
+    return sentence
+
+
+def _typed(flags: Sequence[str], argv: Sequence[str]) -> str | None:
+    """The first of some flags that a command line has."""
+    typed = (argument.partition("=")[0] for argument in argv)
+    return next((word for word in typed if word in flags), None)
 
 
 def set_paths(sets: Iterable[str]) -> list[str]:

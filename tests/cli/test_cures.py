@@ -78,3 +78,20 @@ def test_a_refused_export_succeeds_with_the_cure_that_it_names(
     outcome = mlxt(*verb)
     assert outcome.code == 0, outcome.err
     assert (home / verb[verb.index("--out") + 1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "cure"),
+    [
+        (["--data", "txt.txt"], ["--data", "text.txt"]),
+        (["--set", "data.path=txt.txt"], ["--set", "data.path=text.txt"]),
+    ],
+)
+def test_a_missing_text_is_named_again_by_the_option_that_named_it(
+    mlxt: Mlxt, home: Path, given: list[str], cure: list[str]
+) -> None:
+    refusal = mlxt("train", "tiny", *given)
+    assert refusal.code == 1
+    assert f"Name another with {' '.join(cure).replace('text.txt', 'FILE')}; paths" in refusal.err
+    outcome = mlxt("train", "tiny", *cure)
+    assert outcome.code == 0, outcome.err
