@@ -68,10 +68,9 @@ def remove(names: Names, yes: Yes = False, runs: Runs = Path("runs")) -> None:
     from ..runs.folder import find
     from ..verbs.runs import remove as run
 
-    for name in names:
-        find(name, runs)
+    folders = [str(find(name, runs).path) for name in names]
     if not yes:
-        typer.confirm(f"Delete {', '.join(names)} with all checkpoints?", abort=True)
+        typer.confirm(f"Delete {', '.join(folders)} with all checkpoints?", abort=True)
     print(f"Freed {run(names, runs) / 1e6:,.1f} MB.")
 
 

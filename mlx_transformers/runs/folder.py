@@ -249,7 +249,7 @@ def check_root(root: Path) -> None:
 
 
 def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
-    """Find a run by folder, by name, or (None) the newest one.
+    """Find a run by name, by folder, or (None) the newest one.
 
     Raises:
         RunError: there is none; names the nearest. Or `root` is no folder.
@@ -262,7 +262,7 @@ def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
         if not saved:
             raise RunError(f"There is no trained run in {root}/. {TRAIN_FIRST}")
         return max(saved)[2]
-    for path in (expanded(run), root / run):
+    for path in (root / run, expanded(run)):
         if (path / "recipe.toml").is_file() and path.is_dir():
             return RunFolder(path)
     match = nearest(str(run), names)

@@ -16,6 +16,8 @@ from ..runs import checkpoint
 from ..runs.folder import RUNS, RunFolder, check_root, find
 
 TRAINING_VERBS = ("train", "finetune", "ladder", "import")
+MADE = ("environment.json", "checkpoints", "log.jsonl")
+"""Files of a run beside its recipe, which a folder of the user's may hold too."""
 REMOVING = ".removing-"
 """Beginning of the name of a folder that is being removed."""
 
@@ -70,7 +72,7 @@ def remove(names: Sequence[str], root: Path = RUNS) -> int:
     Nothing is deleted unless all can be.
 
     Raises:
-        RunError: there is no such run, or it is being trained.
+        RunError: there is no such run, it is being trained, or the folder holds no run.
     """
     folders = _named(names, root)
     for folder in folders:
@@ -113,6 +115,11 @@ def _named(names: Sequence[str], root: Path) -> list[RunFolder]:
     for folder in folders:
         if here.is_relative_to(folder.path.resolve()):
             raise RunError(f"You are inside {folder.path}: leave it first.")
+        if not any((folder.path / name).exists() for name in MADE):
+            raise RunError(
+                f"{folder.path} is no run: it holds a recipe.toml, and nothing that a run keeps "
+                f"({', '.join(MADE)}). Nothing was removed."
+            )
     return folders
 
 

@@ -101,5 +101,17 @@ def test_a_run_is_removed_only_if_no_process_trains_it(mlxt: Mlxt, trained: Path
     assert "no run 'a'" in mlxt("runs", "rm", "a", "--yes").err
 
 
+def test_a_folder_of_the_users_with_the_name_of_a_run_stays(mlxt: Mlxt, trained: Path) -> None:
+    own = trained.parent / "a" / "recipe.toml"
+    own.parent.mkdir()
+    own.write_text('extends = "tiny"\n')
+    assert mlxt("runs", "rm", "a", "--yes").code == 0
+    assert {path.name for path in trained.iterdir()} == {"b"}
+    refused = mlxt("runs", "rm", "a", "--yes")
+    assert refused.code == 1
+    assert "a is no run" in refused.err
+    assert own.exists()
+
+
 def test_no_runs_are_no_error(mlxt: Mlxt, home: Path) -> None:
     assert "No runs in runs/" in mlxt("runs").out
