@@ -36,7 +36,7 @@ def plan(
 
     loaded = load_recipe(recipe, spelled(set, batch_size=batch_size, data=data))
     note_unread(set, unread=("eval.", "checkpoint.every", "checkpoint.keep", "log."))
-    prediction = make(loaded, draft_model(loaded), find_mac(chip) if chip else None)
+    prediction = make(loaded, draft_model(loaded), None if chip is None else find_mac(chip))
     notes = list(prediction.account.notes)
     if recipe_vocab_size(loaded) is None:
         notes.append("The vocabulary size is unknown before the text is read; 256 is assumed.")

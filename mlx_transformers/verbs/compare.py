@@ -45,8 +45,10 @@ class Comparison:
     groups: list[Group]
 
     def verdicts(self) -> list[str]:
-        """A sentence for each group but the first."""
+        """A sentence for each group but the first, or one that there is no other."""
         first, what = self.groups[0], metric_title(self.best.metric)
+        if len(self.groups) == 1:
+            return [f"{first.name} alone: name a run of another recipe to compare it with."]
         return [
             f"{group.name} against {first.name}: {self._verdict(group.delta, what)}."
             for group in self.groups[1:]

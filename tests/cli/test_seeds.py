@@ -41,6 +41,7 @@ def test_runs_of_several_seeds_are_compared_pair_by_pair(mlxt: Mlxt, seeds: Path
     assert "both have one recipe and seed 1" in twice.err
     one = mlxt("compare", "a-seed1", "b-seed1").out
     assert "of one seed, which can't tell how much is chance" in one
+    assert "a alone: name a run of another recipe" in mlxt("compare", "a-seed1", "a-seed2").out
 
 
 def test_training_several_seeds_ends_in_their_mean(mlxt: Mlxt, home: Path) -> None:
