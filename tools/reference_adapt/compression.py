@@ -213,15 +213,19 @@ def single(values: np.ndarray) -> mx.array:
     return mx.array(values.astype(np.float32))
 
 
+PACKING: Options = {"bits": 4, "group_size": 64, "mode": "affine"}
+SEARCH: Options = {"bits": 4, "grid": 20}
+GPTQ: Options = {"bits": 4, "group": None, "symmetric": False, "act_order": False, "damp": DAMP}
+
 RULES = (
-    Rule(r"MinMaxObserver", observers),
+    Rule(r"MinMaxObserver", observers, defaults={"dtype": "uint8", "symmetric": False}),
     Rule(r"fake_quantize", fake_quantization),
-    Rule(r"mlx\.core\.quantize", mlx_packing),
-    Rule(r"mlx_lm\.quant\.gptq", gptq_mlx),
-    Rule(r"mlx_lm\.quant\.awq", awq_layer),
+    Rule(r"mlx\.core\.quantize", mlx_packing, defaults=PACKING),
+    Rule(r"mlx_lm\.quant\.gptq", gptq_mlx, defaults=PACKING),
+    Rule(r"mlx_lm\.quant\.awq", awq_layer, defaults={**PACKING, **SEARCH}),
     Rule(r"utils\.prune", magnitude),
     Rule(r"Sun et al\. 2023", wanda),
     Rule(r"Frantar and Alistarh 2023", sparse_gpt),
-    Rule(r"Frantar et al\. 2022", gptq_layer),
-    Rule(r"Lin et al\. 2023", awq_layer),
+    Rule(r"Frantar et al\. 2022", gptq_layer, defaults=GPTQ),
+    Rule(r"Lin et al\. 2023", awq_layer, defaults={**SEARCH, "group": None}),
 )

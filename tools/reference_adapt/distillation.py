@@ -102,7 +102,12 @@ def teacher_advantages(
 
 
 RULES = (
-    Rule(r"DistilBERT", distilbert),
+    Rule(r"DistilBERT", distilbert, defaults={"temperature": 2.0, "alpha_ce": 0.5}),
     Rule(r"generalized_jsd_loss", gkd),
-    Rule(r"MiniLLM", minillm, {"grad_student_logits": ("single_step", "student_logits")}),
+    Rule(
+        r"MiniLLM",
+        minillm,
+        {"grad_student_logits": ("single_step", "student_logits")},
+        {"gamma": 0.0, "length_normalization": True},
+    ),
 )

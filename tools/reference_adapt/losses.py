@@ -206,12 +206,28 @@ def moe_router(options: Options, x: Arrays) -> Arrays:
     return {"loss": balance_loss(marked(choice, n_experts), probs, weights)}
 
 
+DEFAULTS: dict[str, Options] = {
+    "dpo": {"loss_type": "sigmoid", "beta": 0.1},
+    "kto": {"loss_type": "kto", "beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
+    "orpo": {"beta": 0.1},
+    "cpo": {
+        "loss_type": "sigmoid",
+        "beta": 0.1,
+        "label_smoothing": 0.0,
+        "cpo_alpha": 1.0,
+        "simpo_gamma": 0.5,
+        "alpha": 0.0,
+    },
+    "reward": {"margin": False, "center_rewards_coefficient": None},
+}
+"""TRL's values of options."""
+
 RULES = (
-    Rule(r"dpo_trainer", dpo),
-    Rule(r"kto_trainer", kto),
-    Rule(r"orpo", orpo),
-    Rule(r"cpo\.", cpo),
-    Rule(r"reward_trainer", reward_model),
-    Rule(r"fixed_cross_entropy", sft),
-    Rule(r"load_balancing_loss_func", moe_router),
+    Rule(r"dpo_trainer", dpo, defaults=DEFAULTS["dpo"]),
+    Rule(r"kto_trainer", kto, defaults=DEFAULTS["kto"]),
+    Rule(r"orpo", orpo, defaults=DEFAULTS["orpo"]),
+    Rule(r"cpo\.", cpo, defaults=DEFAULTS["cpo"]),
+    Rule(r"reward_trainer", reward_model, defaults=DEFAULTS["reward"]),
+    Rule(r"fixed_cross_entropy", sft, defaults={"kind": "nll"}),
+    Rule(r"load_balancing_loss_func", moe_router, defaults={"kind": "balance", "top_k": 2}),
 )

@@ -15,12 +15,14 @@ class Rule(NamedTuple):
     """Computes every variant of the cases whose `source` matches `pattern`.
 
     `grads` names, by gradient, the output that is differentiated (its sum) and the input; any other
-    `grad_X` is that of the output `loss` with respect to the input X.
+    `grad_X` is that of the output `loss` with respect to the input X. `defaults` are the published
+    function's values of options that a variant leaves out.
     """
 
     pattern: str
     compute: Callable[[Options, Arrays], Arrays]
     grads: Mapping[str, tuple[str, str]] = {}
+    defaults: Mapping[str, Any] = {}
 
 
 def variants(
@@ -49,7 +51,8 @@ def run(folder: Path, meta: dict[str, Any], rules: tuple[Rule, ...]) -> Arrays:
     if rule is None:
         raise LookupError(f"no rule matches the source {meta['source']!r}")
     got = {}
-    for name, (options, inputs, wanted) in variants(folder, meta).items():
+    for name, (given, inputs, wanted) in variants(folder, meta).items():
+        options = {**rule.defaults, **given}
         outputs = rule.compute(options, inputs)
         for output in wanted:
             if output in outputs:

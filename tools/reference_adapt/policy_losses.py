@@ -22,7 +22,7 @@ def surrogate(options: Options, x: Arrays, ratio: mx.array, advantages: mx.array
     """The loss of each token, or of each sequence, of the GRPO family."""
     kind = options["loss_type"]
     if kind == "cispo":
-        high = options["epsilon_high"]
+        high = bounds_of(options)["high"]
         return policy.clipped_weight(ratio, advantages, x["logps"], high=high)
     if kind == "sapo":
         above, below = (options.get(f"sapo_temperature_{s}") for s in ("pos", "neg"))
@@ -38,16 +38,24 @@ def surrogate(options: Options, x: Arrays, ratio: mx.array, advantages: mx.array
             negative=(options.get("vespo_k_neg", 3.0), options.get("vespo_lambda_neg", 2.0)),
         )
         return -weights * advantages * x["logps"]
-    low, high = options["epsilon_low"], options["epsilon_high"]
     return policy.clipped_surrogate(
-        ratio, advantages, low=low, high=high, delta=options.get("delta")
+        ratio, advantages, **bounds_of(options), delta=options.get("delta")
     )
+
+
+def bounds_of(options: Options) -> dict[str, float]:
+    """How far a ratio may fall below 1 and rise above it; as far up as down unless they say."""
+    low = options["epsilon_low"]
+    high = options.get("epsilon_high")
+    return {"low": low, "high": low if high is None else high}
 
 
 def grpo(options: Options, x: Arrays) -> Arrays:
     """GRPO, DAPO, Dr. GRPO, GSPO, CISPO, SAPO, LUSPO and VESPO."""
     mask, kind = x["mask"], options["loss_type"]
     level = options.get("importance_sampling_level", "token")
+    same = mx.stop_gradient(x["logps"])
+    x = {"old_logps": same, "ref_logps": same, **x}
     ratio = mx.exp(policy.log_ratio(x["logps"], x["old_logps"], mask, level))
     advantages = x["advantages"]
     advantages = advantages[:, None] if advantages.ndim == 1 else advantages
@@ -70,11 +78,10 @@ def grpo(options: Options, x: Arrays) -> Arrays:
         items=options.get("num_items_in_batch"),
     )
     bonus = options.get("entropy_coef") or 0.0
-    clip = (ratio > options.get("epsilon_high", 0.0)) & (advantages > 0)
+    clip = (ratio > bounds_of(options)["high"]) & (advantages > 0)
     if kind not in ("cispo", "sapo", "vespo"):
-        bounds = {"low": options["epsilon_low"], "high": options["epsilon_high"]}
         held = ratio if options.get("delta") is None else mx.minimum(ratio, options["delta"])
-        clip = policy.clipped(held, advantages, **bounds) > 0
+        clip = policy.clipped(held, advantages, **bounds_of(options)) > 0
     clip = clip.astype(mx.float32)
     return {
         "loss": total - bonus * policy_variants.token_mean(x["entropy"], learnt)
@@ -90,7 +97,7 @@ def grpo(options: Options, x: Arrays) -> Arrays:
 def rloo(options: Options, x: Arrays) -> Arrays:
     """The clipped policy loss of whole sequences."""
     ratio = mx.exp(policy.log_ratio(x["logps"], x["old_logps"], x["mask"], "sum"))[:, 0]
-    bounds = {"low": options["epsilon_low"], "high": options["epsilon_high"]}
+    bounds = bounds_of(options)
     loss = policy.clipped_surrogate(ratio, x["advantages"], **bounds)
     clip = policy.clipped(ratio, x["advantages"], **bounds)
     return {"loss": loss.mean(), "clip_fraction": clip.mean()}
@@ -194,20 +201,27 @@ def logps_entropy(options: Options, x: Arrays) -> Arrays:
     return {"logps": picked, "entropy": policy.entropy(logits)}
 
 
+TRUST = {"epsilon_low": 0.2}
+"""TRL's bound of ratios."""
+PPO = {"cliprange": 0.2, "cliprange_value": None, "average": "token-mean"}
+"""verl's clipping, without its clipped values."""
+
 RULES = (
-    Rule(r"grpo_trainer", grpo),
-    Rule(r"rloo_trainer", rloo),
+    Rule(r"grpo_trainer", grpo, defaults={**TRUST, "loss_type": "dapo", "beta": 0.0}),
+    Rule(r"rloo_trainer", rloo, defaults=TRUST),
     Rule(
         r"compute_policy_loss",
         ppo,
         {"grad_logps": ("policy_loss", "logps"), "grad_values": ("value_loss", "new_values")},
+        PPO,
     ),
     Rule(r"outcome_advantage", advantages),
-    Rule(r"gae_advantage", gae),
-    Rule(r"kl_penalty", kl),
+    Rule(r"gae_advantage", gae, defaults={"gamma": 1.0, "lam": 1.0}),
+    Rule(r"kl_penalty", kl, defaults={"estimator": "k1"}),
     Rule(
         r"selective_log_softmax",
         logps_entropy,
         {"grad_logps_sum": ("logps", "logits"), "grad_entropy_sum": ("entropy", "logits")},
+        {"temperature": 1.0},
     ),
 )

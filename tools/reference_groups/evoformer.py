@@ -146,9 +146,10 @@ def sequence(case: Case) -> Arrays:
         factor=params["mlp_seq.mlp.1.weight"].shape[0] // options["sequence_dim"],
     )
     mask = case.inputs.get("mask")
-    s, z = loaded(block, params, SEQUENCE)(
-        case.inputs["s"], case.inputs["z"], None if mask is None else mask.astype(mx.float32)
-    )
+    mask = None if mask is None else mask.astype(mx.float32)
+    s, z = loaded(block, params, SEQUENCE)(case.inputs["s"], case.inputs["z"], mask)
+    if mask is not None and options.get("masked"):
+        s, z = s * mask[..., None], z * (mask[:, :, None] * mask[:, None])[..., None]
     return {"s_out": s, "z_out": z}
 
 

@@ -70,7 +70,9 @@ def switch(case: Case) -> Arrays:
     importance = case.inputs.get("importance")
     probs = mx.softmax(logits, axis=-1)
     gates, choice = best(probs, 1)
-    real = mx.ones(logits.shape[:2]) if importance is None else (importance == 1).astype(mx.float32)
+    real = mx.ones(logits.shape[:2])
+    if importance is not None:
+        real = mx.stop_gradient((importance == 1).astype(mx.float32))
     slots = token_choice(choice, real[..., None] > 0, n_experts, case.options["capacity"])
     counted = real[..., None]
     balance = balance_loss(marked(choice, n_experts) * counted, probs * counted)

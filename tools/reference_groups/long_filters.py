@@ -89,7 +89,13 @@ def product_keys(case: Case) -> Arrays:
     best, rows = best_keys(*scores, options["topk"])
     values = lookup(p["values.weight"], rows.flatten(-2))
     weights = mx.maximum(best, 0) if options.get("non_competitive_gates") else mx.softmax(best, -1)
-    out = (weights.flatten(-2)[..., None] * values).sum(axis=-2)
+    combine = next((w for name, w in p.items() if name.startswith("maybe_concat_combine")), None)
+    if combine is None:
+        out = (weights.flatten(-2)[..., None] * values).sum(axis=-2)
+    else:
+        # the published code leaves the weights out where it combines the sums of heads
+        sums = values.reshape(*x.shape[:2], heads, -1, width).sum(axis=-2)
+        out = sums.flatten(-2) @ combine.T
     if "output_norm.weight" in p:
         out = layer_norm(out, p["output_norm.weight"], p["output_norm.bias"], 1e-5)
     return {"out": out}

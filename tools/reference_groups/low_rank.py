@@ -51,6 +51,8 @@ def linear_attention(case: Case) -> Arrays:
 def based(case: Case) -> Arrays:
     """Linear attention by the Taylor series of the exponential, with or without its normaliser."""
     q, k, v = (case.inputs[name] for name in "qkv")
+    scale = case.options.get("scale")
+    q = q if scale is None else q * (scale * q.shape[-1] ** 0.5)
     features = taylor_features(q), taylor_features(k), v
     if case.options.get("normalised", True):
         eps = case.options.get("eps", 1e-6)
@@ -75,8 +77,12 @@ def cosformer(case: Case) -> Arrays:
         return cosine_features(act(projected(x, name)), angle)
 
     q, k = features(query, "q"), features(key, "k")
-    y, _ = normalised_linear_attention(q, k, projected(value, "v"), eps=1e-6, causal=causal)
-    y = merge(y) @ w["out_proj.weight"].T + w.get("out_proj.bias", mx.array(0.0))
+    sums = mx.cumsum(k, axis=2) if causal else k.sum(axis=2, keepdims=True)
+    # the published code holds the normaliser at 1e-6 or above, and adds nothing to it
+    short = mx.maximum(1e-6 - (q * sums).sum(axis=-1, keepdims=True), 0.0)
+    y = merge(normalised_linear_attention(q, k, projected(value, "v"), eps=short, causal=causal)[0])
+    if "out_proj.weight" in w:
+        y = y @ w["out_proj.weight"].T + w.get("out_proj.bias", mx.array(0.0))
     return {"out": y.swapaxes(0, 1)}
 
 

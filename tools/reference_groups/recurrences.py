@@ -28,11 +28,11 @@ def mingru(case: Case) -> Arrays:
     x, weight = case.inputs["x"], case.params["to_hidden_and_gate"]
     out = next((v for k, v in case.params.items() if k.startswith(("to_out", "out"))), None)
     width = weight.shape[0] // 2
-    config = Mingru(expansion=width / x.shape[-1], project=out is not None)
-    layer = config.build(x.shape[-1])
+    project = out is not None or width != x.shape[-1]
+    layer = Mingru(expansion=width / x.shape[-1], project=project).build(x.shape[-1])
     layer.x.weight = weight
-    if out is not None:
-        layer.o.weight = out
+    if project:
+        layer.o.weight = mx.eye(width) if out is None else out
     state = layer.init_state(x.shape[0], x.shape[1], x.dtype)
     given = next((v for k, v in case.inputs.items() if "hidden" in k or "state" in k), None)
     if given is not None:

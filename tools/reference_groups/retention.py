@@ -53,14 +53,17 @@ def retention_layer(case: Case) -> Arrays:
 
 
 def xpos(case: Case) -> Arrays:
-    """Queries at the last positions and keys at all, centred on the middle of the keys."""
+    """Queries and keys at the last positions, centred on the middle of all; as many positions as
+    there are keys, and those before them that the option `offset` counts."""
     q, k = (case.inputs[name][:, None] for name in "qk")
-    options, length = case.options, k.shape[2]
+    options = case.options
+    length = max(k.shape[2], q.shape[2] + options.get("offset", 0))
     position = Xpos(traditional=True, base=options["scale_base"]).build(
         q.shape[-1], 2 * math.ceil(length / 2)
     )
-    q, _ = position.rotate(q, q, Context(cursor=Cursor(offset=length - q.shape[2])))
-    _, k = position.rotate(k, k, Context())
+    at_end = [Context(cursor=Cursor(offset=length - x.shape[2])) for x in (q, k)]
+    q, _ = position.rotate(q, q, at_end[0])
+    _, k = position.rotate(k, k, at_end[1])
     return {"q_rot": q[:, 0], "k_rot": k[:, 0]}
 
 

@@ -15,6 +15,7 @@ from mlx_transformers.ops.linear_recurrence import linear_recurrence
 from mlx_transformers.ops.state_space import (
     diagonal_system,
     discretize,
+    powers,
     run_system,
 )
 from reference_groups.case import Arrays, Case, Rule
@@ -75,8 +76,11 @@ def stopped(z: Complex) -> Complex:
 def s4d_kernel(case: Case) -> Arrays:
     p, u = case.params, case.inputs["u"]
     b, c = Complex.of(p["B"][0]), Complex.of(p["C"][0])
+    if case.options["disc"] == "dss":
+        kernel = dss_kernel(eigenvalues(p), b, c, mx.exp(p["inv_dt"]), u.shape[-1])
+        return {"kernel": kernel, "y": long_convolution(u, kernel) + p["D"][:, None] * u}
     if case.options["disc"] not in ("zoh", "bilinear"):
-        raise LookupError(f"disc = {case.options['disc']!r} is not built: zoh, bilinear")
+        raise LookupError(f"disc = {case.options['disc']!r} is not built: zoh, bilinear, dss")
     make = diagonal_system(eigenvalues(p), b, c, mx.exp(p["inv_dt"]), case.options["disc"])
     length = u.shape[-1]
     rows = u.swapaxes(1, 2)
@@ -90,6 +94,17 @@ def s4d_kernel(case: Case) -> Arrays:
     else:
         y, _ = run_system(make, rows, chunk=4)
     return out | {"y": (y + skipped).swapaxes(1, 2)}
+
+
+def dss_kernel(a: Complex, b: Complex, c: Complex, dt: mx.array, length: int) -> mx.array:
+    """The kernel `[H, length]` of DSS: each mode is divided by its sum over the row, and no
+    conjugate half is added (Gupta et al. 2022, arXiv:2203.14343, proposition 1b)."""
+    step = a * dt
+    total = (step * float(length)).expm1() * a
+    size = total.re**2 + total.im**2 + 1e-7
+    gain = b * c * step.expm1() * Complex(total.re / size, -total.im / size)
+    modes = powers(step, mx.arange(length))
+    return (Complex(gain.re[..., None], gain.im[..., None]) * modes).re.sum(axis=1)
 
 
 def s4d_layer(case: Case) -> Arrays:
