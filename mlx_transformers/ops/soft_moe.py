@@ -14,12 +14,12 @@ def soft_slots(
     Args:
         x: `[B, T, D]`.
         logits: `[B, T, S]`, tokens by the slots of all experts.
-        valid: `[B, T]`, False on padding, which no slot reads.
+        valid: `[B, T]`, False on padding, which no slot reads, and which reads all slots alike.
     """
     scores = logits.astype(mx.float32)
-    combine = mx.softmax(scores, axis=-1).astype(x.dtype)
     if valid is not None:
         scores = mx.where(valid[..., None], scores, -1e30)  # -inf would be NaN for a row of padding
+    combine = mx.softmax(scores, axis=-1).astype(x.dtype)
     dispatch = mx.softmax(scores, axis=1).astype(x.dtype)
     return dispatch.swapaxes(1, 2) @ x, combine
 

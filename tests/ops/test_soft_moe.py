@@ -18,3 +18,10 @@ def test_a_row_of_padding_has_a_finite_gradient_and_leaves_the_others_alone() ->
     slots, _ = soft_slots(x, logits, valid)
     alone, _ = soft_slots(x[:1, :2], logits[:1, :2])
     np.testing.assert_allclose(slots[:1], alone, rtol=1e-6)
+
+
+def test_padding_reads_all_slots_alike() -> None:
+    x, logits = mx.random.normal((1, 3, 4)), mx.random.normal((1, 3, 5))
+    _, combine = soft_slots(x, logits, mx.array([[True, False, True]]))
+    np.testing.assert_allclose(combine[0, 1], np.full(5, 0.2), rtol=1e-6)
+    np.testing.assert_allclose(combine[0, 2], mx.softmax(logits[0, 2]), rtol=1e-5)
