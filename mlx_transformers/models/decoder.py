@@ -1,7 +1,7 @@
 """The decoder: a stack that reads tokens and predicts the next one."""
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import mlx.core as mx
 from pydantic import Field, model_validator
@@ -10,7 +10,7 @@ from ..core.context import Context, Cursor, Layout
 from ..core.task import Task
 from ..layers.adapters.prompt import PromptEmbedding
 from ..layers.heads import refuse_tied, vocabulary_head
-from ..layers.kinds import HeadKind, InitKind, PoolKind
+from ..layers.kinds import HeadKind, InitKind, PoolKind, State
 from ..layers.mtp import MultiTokenKind
 from ..layers.pools import ScalarModule
 from ..ops.unembedding import Unembedding
@@ -132,23 +132,9 @@ class DecoderModel(TowerModule, Decodable):
     def soft_prompt(self) -> mx.array | None:
         return self.embed.soft_prompt() if isinstance(self.embed, PromptEmbedding) else None
 
-    def init_state(
-        self,
-        batch: int,
-        length: int,
-        dtype: mx.Dtype = mx.float32,
-        *,
-        pad: mx.array | None = None,
-        total_length: int | mx.array = 0,
-        given: Arrays | None = None,
-    ) -> dict[str, Any]:
+    def init_layers(self, batch: int, length: int, dtype: mx.Dtype, given: Arrays) -> State:
         self.position.admit(length)
-        state = {"offset": mx.array(0), "blocks": self.stack.init_state(batch, length, dtype)}
-        if self.recompute_beyond is not None:
-            state["total_length"] = mx.array(total_length)
-        if given is not None and "vectors" in given:
-            state["vectors"] = given["vectors"]
-        return state if pad is None else state | {"pad": pad}
+        return {"offset": mx.array(0), "blocks": self.stack.init_state(batch, length, dtype)}
 
     @property
     def recompute_beyond(self) -> int | None:
@@ -156,12 +142,16 @@ class DecoderModel(TowerModule, Decodable):
         ends = [position.recompute_beyond for position in (self.position, *block_positions)]
         return min((end for end in ends if end is not None), default=None)
 
-    def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
+    def step(self, tokens: mx.array, state: State) -> tuple[mx.array, State]:
+        return self.step_with(tokens, vectors_at(state, tokens.shape[1]), state)
+
+    def step_with(
+        self, tokens: mx.array, vectors: mx.array | None, state: State
+    ) -> tuple[mx.array, State]:
+        """`step`, with `vectors [B, T, W]` in place of the embeddings of tokens that are -1."""
         cursor = Cursor(state["offset"], state.get("pad"), state.get("total_length"))
-        vectors = vectors_at(state, tokens.shape[1])
-        layout = Layout(positions=padded_positions(tokens, cursor), vectors=vectors)
-        ctx = Context(layout, cursor)
-        h, blocks = self.decode(tokens, state["blocks"], ctx)
+        layout = Layout(positions=_padded_positions(tokens, cursor), vectors=vectors)
+        h, blocks = self.decode(tokens, state["blocks"], Context(layout, cursor))
         after = {"offset": state["offset"] + tokens.shape[1], "blocks": blocks}
         return self.head(h, self.embed.table), state | after
 
@@ -183,7 +173,7 @@ def shortened(ctx: Context, k: int) -> Context:
     return replace(ctx, layout=layout, key=ctx.split_key(), collected=ctx.collected.for_layer())
 
 
-def padded_positions(tokens: mx.array, cursor: Cursor) -> mx.array | None:
+def _padded_positions(tokens: mx.array, cursor: Cursor) -> mx.array | None:
     """Positions `[B, T]` of a step with left padding; None without padding."""
     if cursor.pad is None:
         return None

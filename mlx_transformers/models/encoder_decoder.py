@@ -1,7 +1,7 @@
 """Encoder and decoder: one stack reads the source, the other writes the target beside it."""
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import mlx.core as mx
 from pydantic import Field, model_validator
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from ..core.context import Collected, Context, Cursor, Recording
 from ..core.task import Task
 from ..layers.heads import vocabulary_head
-from ..layers.kinds import HeadKind, InitKind
+from ..layers.kinds import HeadKind, InitKind, State
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
 from .model import Aligning, Arrays, ModelKind, TowerSpec
@@ -134,27 +134,17 @@ class EncoderDecoderModel(Aligning):
         self.decoder.forward(self.decoder.embed_tokens(tokens, ctx), ctx)
         return recording.arrays[-1][1].mean(axis=1)
 
-    def init_state(
-        self,
-        batch: int,
-        length: int,
-        dtype: mx.Dtype = mx.float32,
-        *,
-        pad: mx.array | None = None,
-        total_length: int | mx.array = 0,
-        given: Arrays | None = None,
-    ) -> dict[str, Any]:
+    def init_layers(self, batch: int, length: int, dtype: mx.Dtype, given: Arrays) -> State:
         """The decode state before the first target token, beside the encoded `source [B, S]` of
         `given`, of which `source_valid [B, S]` exists."""
         self.decoder.position.admit(length)
-        given = given or {}
         ctx = Context(memory_valid=given.get("source_valid"))
         memory, memory_valid = self.encode(given[self.source_name], ctx), ctx.memory_valid
         blocks = self.decoder.stack.init_state(batch, length, dtype, memory)
-        state = {"offset": mx.array(0), "blocks": blocks}
+        state: State = {"offset": mx.array(0), "blocks": blocks}
         return state if memory_valid is None else state | {"memory_valid": memory_valid}
 
-    def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
+    def step(self, tokens: mx.array, state: State) -> tuple[mx.array, State]:
         ctx = Context(cursor=Cursor(offset=state["offset"]), memory_valid=state.get("memory_valid"))
         h, blocks = self.decoder.decode(tokens, state["blocks"], ctx)
         after = {"offset": state["offset"] + tokens.shape[1], "blocks": blocks}

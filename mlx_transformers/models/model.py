@@ -178,7 +178,6 @@ class Model(nn.Module, ABC):
 class Decodable(Model):
     """A model that generates text, token by token."""
 
-    @abstractmethod
     def init_state(
         self,
         batch: int,
@@ -201,6 +200,23 @@ class Decodable(Model):
             given: arrays of `embedded` beside the tokens that condition the rows, by name:
                 `source`, `source_valid`, `patches`, ...; `vectors [B, S, W]` stand in place of
                 the embeddings of those of the first S tokens that are -1 (soft prompts).
+
+        Raises:
+            RunError: the model has not as many positions.
+        """
+        given = given or {}
+        state = self.init_layers(batch, length, dtype, given)
+        if pad is not None:
+            state["pad"] = pad
+        if self.recompute_beyond is not None:
+            state["total_length"] = mx.array(total_length)
+        if "vectors" in given:
+            state["vectors"] = given["vectors"]
+        return state
+
+    @abstractmethod
+    def init_layers(self, batch: int, length: int, dtype: mx.Dtype, given: Arrays) -> State:
+        """The decode state of the layers and of what `given` conditions them on, for `init_state`.
 
         Raises:
             RunError: the model has not as many positions.

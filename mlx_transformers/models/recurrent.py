@@ -9,7 +9,7 @@ from ..core.context import Context, Layout
 from ..core.task import Task
 from ..layers.dropout import Dropout, WordDropout
 from ..layers.heads import vocabulary_head
-from ..layers.kinds import EmbedKind, HeadKind, InitKind
+from ..layers.kinds import EmbedKind, HeadKind, InitKind, State
 from ..layers.parameter import Place
 from ..layers.positions.position import Position
 from ..layers.recurrence import Recurrence, RecurrenceModule
@@ -129,26 +129,14 @@ class RecurrentModel(Decodable):
         x = self.embedded({"tokens": tokens}, ctx)
         return self.head(self.features(x, ctx), self.embed.table)
 
-    def init_state(
-        self,
-        batch: int,
-        length: int,
-        dtype: mx.Dtype = mx.float32,
-        *,
-        pad: mx.array | None = None,
-        total_length: int | mx.array = 0,
-        given: Arrays | None = None,
-    ) -> dict[str, Any]:
-        """An empty decode state for `batch` rows, whatever their `length`."""
-        state = {"offset": mx.array(0), "blocks": self.stack.init_state(batch, dtype)}
-        if given is not None and "vectors" in given:
-            state["vectors"] = given["vectors"]
-        return state if pad is None else state | {"pad": pad}
+    def init_layers(self, batch: int, length: int, dtype: mx.Dtype, given: Arrays) -> State:
+        """The empty state of `batch` rows, whatever their `length`."""
+        return {"offset": mx.array(0), "blocks": self.stack.init_state(batch, dtype)}
 
     def carried_state(self, batch: int) -> list[Any]:
         return self.stack.init_state(batch, mx.float32)
 
-    def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
+    def step(self, tokens: mx.array, state: State) -> tuple[mx.array, State]:
         ctx, vectors = Context(position=Position()), vectors_at(state, tokens.shape[1])
         if "pad" in state:
             places = mx.arange(tokens.shape[1]) + state["offset"]

@@ -13,7 +13,7 @@ from ..core.task import Task
 from ..layers.attentive import Attend, AttentiveDecoder, Choose, KeyedMemory
 from ..layers.dropout import Dropout
 from ..layers.heads import vocabulary_head
-from ..layers.kinds import AlignKind, EmbedKind, HeadKind, InitKind
+from ..layers.kinds import AlignKind, EmbedKind, HeadKind, InitKind, State
 from ..layers.parameter import Place
 from ..layers.positions.position import Position
 from ..layers.recurrence import Recurrence, RecurrenceModule
@@ -212,19 +212,9 @@ class RecurrentSeq2SeqModel(Aligning):
             raise RecipeError("This model has no model.align: it does not look at the source.")
         return weights
 
-    def init_state(
-        self,
-        batch: int,
-        length: int,
-        dtype: mx.Dtype = mx.float32,
-        *,
-        pad: mx.array | None = None,
-        total_length: int | mx.array = 0,
-        given: Arrays | None = None,
-    ) -> dict[str, Any]:
+    def init_layers(self, batch: int, length: int, dtype: mx.Dtype, given: Arrays) -> State:
         """The decode state before the first target token, beside the encoded `source [B, S]` of
         `given`, of which `source_valid [B, S]` exists."""
-        given = given or {}
         valid = given.get("source_valid")
         memory = self.encode(given["source"], Context(memory_valid=valid))
         source = self.decoder.make_keys(memory["h"], valid)
@@ -234,7 +224,7 @@ class RecurrentSeq2SeqModel(Aligning):
         attended = {"memory": source.memory, "keys": source.keys}
         return state | attended | ({} if valid is None else {"valid": valid})
 
-    def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
+    def step(self, tokens: mx.array, state: State) -> tuple[mx.array, State]:
         ctx = Context(position=Position())
         source = None
         if "keys" in state:

@@ -1,20 +1,21 @@
 """A language model that sees: a vision tower, a projector, and a decoder that reads both."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..core.context import Context, Cursor, Layout
+from ..core.context import Context
 from ..core.errors import RunError
 from ..core.task import Task
 from ..layers.ffns.mlp import Activation
+from ..layers.kinds import State
 from ..ops.activations import ACTIVATIONS
 from ..ops.unembedding import Unembedding
-from .decoder import Decoder, DecoderModel, padded_positions
+from .decoder import Decoder, DecoderModel
 from .model import Arrays, Decodable, ModelKind, TowerSpec
 from .stack import Stack
 from .vision import Vision, VisionModel
@@ -188,19 +189,10 @@ class VlmModel(Decodable):
         x = self.features(self.embedded(batch, ctx), ctx)
         return self.language.head(x, self.language.embed.table)
 
-    def init_state(
-        self,
-        batch: int,
-        length: int,
-        dtype: mx.Dtype = mx.float32,
-        *,
-        pad: mx.array | None = None,
-        total_length: int | mx.array = 0,
-        given: Arrays | None = None,
-    ) -> dict[str, Any]:
+    def init_layers(self, batch: int, length: int, dtype: mx.Dtype, given: Arrays) -> State:
         """The decode state before the first token, beside the `pixels` of `given`."""
-        state = self.language.init_state(batch, length, dtype, pad=pad, total_length=total_length)
-        if given is None or "pixels" not in given:
+        state = self.language.init_layers(batch, length, dtype, given)
+        if "pixels" not in given:
             return state
         images = self.encode_images(given["pixels"], batch, Context())
         return state | {"images": images, "seen": mx.zeros((batch,), mx.int32)}
@@ -209,18 +201,11 @@ class VlmModel(Decodable):
     def recompute_beyond(self) -> int | None:
         return self.language.recompute_beyond
 
-    def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
+    def step(self, tokens: mx.array, state: State) -> tuple[mx.array, State]:
         if "images" not in state:
             return self.language.step(tokens, state)
         tokens = tokens.astype(mx.int32)  # a chosen token is unsigned
-        cursor = Cursor(state["offset"], state.get("pad"), state.get("total_length"))
         placed, vectors = self._placed(tokens, state["images"], state["seen"])
-        layout = Layout(positions=padded_positions(tokens, cursor), vectors=vectors)
-        ctx = Context(layout, cursor)
-        h, blocks = self.language.decode(placed, state["blocks"], ctx)
-        after = {
-            "offset": state["offset"] + tokens.shape[1],
-            "blocks": blocks,
-            "seen": state["seen"] + (placed < 0).sum(axis=1).astype(mx.int32),
-        }
-        return self.language.head(h, self.language.embed.table), state | after
+        logits, after = self.language.step_with(placed, vectors, state)
+        seen = state["seen"] + (placed < 0).sum(axis=1).astype(mx.int32)
+        return logits, after | {"seen": seen}

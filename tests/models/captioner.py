@@ -10,7 +10,7 @@ import io
 import json
 import sys
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import mlx_transformers  # noqa: F401 - before mlx: it chooses the BLAS
 
@@ -24,7 +24,7 @@ from mlx_transformers.core.context import Context, Cursor, Layout
 from mlx_transformers.core.task import Task
 from mlx_transformers.layers.block import Block, BlockModule
 from mlx_transformers.layers.heads import vocabulary_head
-from mlx_transformers.layers.kinds import HeadKind, InitKind, NormKind
+from mlx_transformers.layers.kinds import HeadKind, InitKind, NormKind, State
 from mlx_transformers.models.model import Arrays, Decodable, ModelKind, TowerSpec
 from mlx_transformers.models.stack import Stack, Tower, TowerModule
 from mlx_transformers.ops.unembedding import Unembedding
@@ -137,21 +137,12 @@ class CaptionerModel(Decodable):
     def unembedding(self) -> Unembedding:
         return self.head.unembedding(self.decoder.embed.table)
 
-    def init_state(
-        self,
-        batch: int,
-        length: int,
-        dtype: mx.Dtype = mx.float32,
-        *,
-        pad: mx.array | None = None,
-        total_length: int | mx.array = 0,
-        given: Arrays | None = None,
-    ) -> dict[str, Any]:
-        memory, valid = self.see(given or {}, Context())
+    def init_layers(self, batch: int, length: int, dtype: mx.Dtype, given: Arrays) -> State:
+        memory, valid = self.see(given, Context())
         blocks = self.decoder.stack.init_state(batch, length, dtype, memory)
         return {"offset": mx.array(0), "blocks": blocks, "valid": valid}
 
-    def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
+    def step(self, tokens: mx.array, state: State) -> tuple[mx.array, State]:
         ctx = Context(cursor=Cursor(offset=state["offset"]), memory_valid=state["valid"])
         h, blocks = self.decoder.decode(tokens, state["blocks"], ctx)
         after = {"offset": state["offset"] + tokens.shape[1], "blocks": blocks}
