@@ -38,7 +38,7 @@ def resumable(ctx: typer.Context, incomplete: str) -> list[str]:
 def set_keys(ctx: typer.Context, incomplete: str) -> list[str]:
     """Keys of the recipe that the command names, defaults included, and those of every recipe."""
     from ..assembly.recipe import Recipe, load_recipe
-    from ..recipe.schema import fixed_keys
+    from ..recipe.keys import fixed_keys
     from ..recipe.show import show
 
     if "=" in incomplete:

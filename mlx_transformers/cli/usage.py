@@ -131,7 +131,7 @@ def _key_hint(name: str) -> str:
     """Name the key of --set that `name` probably means, with the table that it needs; or ""."""
     from ..assembly.recipe import load_recipe
     from ..core.errors import RecipeError
-    from ..recipe.schema import nearest_settable
+    from ..recipe.keys import nearest_settable
 
     kind = f"adapt.kind={ADAPTERS[0]}"
     try:

@@ -17,9 +17,9 @@ from ..core.names import equivalent, nearest
 from .config import Config
 from .docstrings import description
 from .fields import Type, choices, in_words, items
+from .keys import elsewhere, kinds_named
 from .load import Resolved
 from .merge import Table, dotted
-from .schema import elsewhere, kinds_named
 from .slot import KINDS
 from .toml import toml_value
 

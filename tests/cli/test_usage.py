@@ -14,7 +14,7 @@ from mlx_transformers.core.errors import DataError
 from mlx_transformers.core.names import SYNONYMS
 from mlx_transformers.data.batches.chat import chat_template
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
-from mlx_transformers.recipe.schema import key_paths
+from mlx_transformers.recipe.keys import key_paths
 from mlx_transformers.recipe.slot import KINDS
 
 from .conftest import Mlxt
