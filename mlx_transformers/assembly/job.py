@@ -9,7 +9,7 @@ from ..core.footprint import FLOAT32_BYTES
 from ..data.kinds import Columns
 from ..distributed.zero import partition, subtree
 from ..layers.block import Block
-from ..layers.mixers.attention import Heads
+from ..layers.mixers.attention import SoftmaxHeads
 from ..memory.fit import LARGEST_CHUNK
 from ..memory.job import Job
 from ..models.model import Model, recomputed_layers
@@ -93,7 +93,8 @@ def relation_bytes(recipe: Recipe, rows: int) -> float:
     if not isinstance(objective, Distill) or objective.relations is None:
         return 0.0
     last, of = recipe.model.towers()[-1].layers[-1], objective.relations.of
-    n_heads = last.mixer.n_heads if isinstance(last, Block) and isinstance(last.mixer, Heads) else 1
+    mixer = last.mixer if isinstance(last, Block) else None
+    n_heads = mixer.n_heads if isinstance(mixer, SoftmaxHeads) else 1
     # "attention" compares the probabilities of the model's own heads.
     heads = (
         n_heads if name == "attention" else objective.relations.heads or n_heads for name in of

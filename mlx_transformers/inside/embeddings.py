@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..core.context import Context
-from ..layers.mixers.attention import HeadsMixer
+from ..layers.mixers.attention import SoftmaxMixer
 from ..models.stack import TowerModule
 from .reading import Reading
 
@@ -99,7 +99,7 @@ def _positions(reading: Reading) -> tuple[str, np.ndarray | None]:
         unit = added / np.maximum(np.linalg.norm(added, axis=-1, keepdims=True), 1e-9)
         return "cosine of the vectors that are added", unit @ unit.T
     mixer = model.stack.layers()[0].mixer
-    if not isinstance(mixer, HeadsMixer):
+    if not isinstance(mixer, SoftmaxMixer):
         return "", None
     ones = mx.ones((1, 1, n, mixer.head_dim))
     q, k = model.position.rotate(ones, ones, ctx)

@@ -12,7 +12,7 @@ from mlx_transformers.assembly.job import job
 from mlx_transformers.assembly.model import draft_model
 from mlx_transformers.core.footprint import ActivationShape
 from mlx_transformers.layers.frames import Frames
-from mlx_transformers.layers.mixers.attention import Attention, Heads
+from mlx_transformers.layers.mixers.attention import Attention, SoftmaxHeads
 from mlx_transformers.layers.mixers.mamba import Mamba
 from mlx_transformers.layers.mixers.shared_block import SharedBlock
 from mlx_transformers.layers.mixers.side_by_side import SideBySide
@@ -224,10 +224,10 @@ def test_a_frozen_head_has_no_gradient_in_any_stream() -> None:
 
 
 def test_a_fault_of_a_kind_is_not_hidden_by_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    def faulty(self: Heads, dim: int, at: ActivationShape) -> float:
+    def faulty(self: SoftmaxHeads, dim: int, at: ActivationShape) -> float:
         return self.no_such_field  # type: ignore[attr-defined,no-any-return]
 
-    monkeypatch.setattr(Heads, "saved_bytes", faulty)
+    monkeypatch.setattr(SoftmaxHeads, "saved_bytes", faulty)
     with pytest.raises(AttributeError, match="no_such_field"):
         planned()
 

@@ -7,6 +7,8 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.errors import RecipeError, RunError
+from ...core.score_bias import DistanceBias
+from ...ops.masks import Mask
 from ..mixers.attention import AttentionMixer
 from ..parameter import Role
 from ..positions.position import Position
@@ -86,3 +88,31 @@ class PrefixKeys(Added):
         shape = (mixer.n_kv_heads, length, mixer.head_dim)
         self.k, self.v = (0.5 * mx.random.normal(shape) for _ in range(2))
         self.switch = switch
+
+    def __call__(
+        self,
+        q: mx.array,
+        k: mx.array,
+        v: mx.array,
+        mask: Mask,
+        bias: mx.array | DistanceBias | None,
+    ) -> tuple[mx.array, mx.array, Mask]:
+        """Keys and values `[B, G, P + S, K]` with the prefix ahead, and the mask of both."""
+        if not self.switch.on:
+            return k, v, mask
+        if bias is not None:
+            raise RecipeError(
+                "adapt.kind = 'prefix' has no distance to its keys, and the model's positions add "
+                "a bias by distance to the scores: take another kind of adapter."
+            )
+        keys, values = (
+            mx.concatenate([mx.broadcast_to(own, (len(q), *own.shape)).astype(y.dtype), y], axis=2)
+            for own, y in ((self.k, k), (self.v, v))
+        )
+        length, size, n = q.shape[2], k.shape[2], self.k.shape[1]
+        seen = mask.array(length, size)
+        seen = mx.full((1, 1, length, size), True) if seen is None else seen
+        seen = seen if seen.ndim == 4 else seen[None, None]
+        seen = mx.broadcast_to(seen, (*seen.shape[:2], length, size))
+        ahead = mx.full((*seen.shape[:3], n), True)
+        return keys, values, Mask(allowed=mx.concatenate([ahead, seen], axis=-1))

@@ -17,24 +17,18 @@ from ...ops.attention import attention, attention_saved_bytes, attention_scores,
 from ...ops.masks import Mask
 from ...recipe.slot import Slot
 from ..ffns.mlp import Activation
-from ..kinds import MixerKind, Norm, NormKind, ScoreBias, State
-from ..linear import ResidualLinear
+from ..kinds import Norm, NormKind, ScoreBias, State
 from ..norms import PerHeadNorm
 from ..parameter import Role
 from ..sharding import divide_evenly, dropout_key
 from .kv_cache import empty_cache, extend
+from .projected import GroupedHeads, ProjectedMixer
 from .row_mask import row_mask
 
 
-class Heads(MixerKind):
-    """Fields shared by self-attention and cross attention."""
+class SoftmaxHeads(GroupedHeads):
+    """Fields of attention with a softmax over its scores: self-attention and cross attention."""
 
-    n_heads: int = Field(ge=1)
-    """Query heads H."""
-    n_kv_heads: int | None = Field(None, ge=1)
-    """Key/value heads G, a divisor of n_heads; none means as many as queries, 1 multi-query."""
-    head_dim: int | None = Field(None, ge=1)
-    """Width K of a head; none means dim / n_heads."""
     qk_norm: Annotated[NormKind, Slot("norm")] | None = None
     """Normalisation of queries and keys, before rotation."""
     qk_norm_over: Literal["head", "each_head", "width"] = "head"
@@ -49,10 +43,6 @@ class Heads(MixerKind):
     (gpt-oss)."""
     scale: float | None = Field(None, gt=0)
     """Factor of the scores; none means 1/√K."""
-    bias: bool = False
-    """Whether q, k and v have a bias."""
-    out_bias: bool = False
-    """Whether the output projection has a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the attention weights."""
 
@@ -62,23 +52,10 @@ class Heads(MixerKind):
         return "adds"
 
     @model_validator(mode="after")
-    def _norm_has_a_place(self) -> "Heads":
+    def _norm_has_a_place(self) -> "SoftmaxHeads":
         if self.qk_norm is None and self.qk_norm_over != "head":
             raise ValueError("qk_norm_over has no effect without qk_norm: set that, or unset this.")
         return self
-
-    def check(self, dim: int) -> None:
-        """Raise RecipeError if the numbers of heads don't fit each other or the width."""
-        if self.head_dim is None and dim % self.n_heads:
-            raise RecipeError(
-                f"mixer.n_heads = {self.n_heads} does not divide model.dim = {dim}, so no head "
-                "width follows. Choose a divisor, or set mixer.head_dim."
-            )
-        if self.n_heads % (self.n_kv_heads or self.n_heads):
-            raise RecipeError(
-                f"mixer.n_kv_heads = {self.n_kv_heads} does not divide mixer.n_heads = "
-                f"{self.n_heads}: every key/value head serves the same number of query heads."
-            )
 
     def part(self, dim: int, n: int) -> Self:
         """The kind with an n-th of the query and key/value heads."""
@@ -89,14 +66,10 @@ class Heads(MixerKind):
             )
         heads = {
             "n_heads": divide_evenly("mixer.n_heads", self.n_heads, n),
-            "n_kv_heads": divide_evenly("mixer.n_kv_heads", self.n_kv_heads or self.n_heads, n),
+            "n_kv_heads": divide_evenly("mixer.n_kv_heads", self.kv_heads, n),
             "head_dim": self.width_of_head(dim),
         }
         return self.model_copy(update=heads)
-
-    def width_of_head(self, dim: int) -> int:
-        """Width K of a head, for a residual stream of width `dim`."""
-        return self.head_dim or dim // self.n_heads
 
     def mask(self) -> Mask:
         """The attention mask in training, without the facts of a batch."""
@@ -115,7 +88,7 @@ class Heads(MixerKind):
 
     def saved_for_keys(self, dim: int, at: ActivationShape, size: int) -> float:
         """Bytes per query if each row has `size` keys and values."""
-        head_dim, groups = self.width_of_head(dim), self.n_kv_heads or self.n_heads
+        head_dim, groups = self.width_of_head(dim), self.kv_heads
         queries, keys = self.n_heads * head_dim, groups * head_dim * size / at.length
         inside = FLOAT32_BYTES if at.cpu else at.itemsize
         scores = attention_saved_bytes(
@@ -138,7 +111,7 @@ class Heads(MixerKind):
         return around + (queries + 2 * keys + rotated + unclipped) * inside + scores + norms
 
 
-class Attention(Heads):
+class Attention(SoftmaxHeads):
     """Scaled dot-product attention: `softmax(q kᵀ · scale) v`, head by head.
 
     Multi-head: Vaswani et al. 2017, section 3.2. Multi-query: Shazeer 2019. Grouped-query:
@@ -193,7 +166,6 @@ class Attention(Heads):
         return True
 
     def build(self, dim: int) -> "AttentionMixer":
-        self.check(dim)
         return AttentionMixer(self, dim)
 
     def mask(self) -> Mask:
@@ -205,24 +177,18 @@ class Attention(Heads):
         return super().saved_bytes(dim, at) + gates * at.itemsize
 
 
-class HeadsMixer(nn.Module):
-    """The projections and the softmax of attention, for a subclass that chooses the keys."""
+class SoftmaxMixer(ProjectedMixer):
+    """Softmax attention, for a subclass that chooses the keys."""
 
     roles: ClassVar[dict[str, Role]] = {"sinks": "vector"}
 
-    def __init__(self, config: Heads, dim: int) -> None:
-        super().__init__()
-        self.n_heads = config.n_heads
-        self.n_kv_heads = config.n_kv_heads or config.n_heads
-        self.head_dim = config.width_of_head(dim)
+    def __init__(self, config: SoftmaxHeads, dim: int) -> None:
+        super().__init__(config, dim, kv_heads=config.kv_heads)
+        self.n_kv_heads = config.kv_heads
         self.scale = config.scale or 1.0 / math.sqrt(self.head_dim)
         self.softcap = config.softcap
         self.clip = config.clip
         self.dropout = config.dropout
-        self.q = nn.Linear(dim, self.n_heads * self.head_dim, bias=config.bias)
-        self.k = nn.Linear(dim, self.n_kv_heads * self.head_dim, bias=config.bias)
-        self.v = nn.Linear(dim, self.n_kv_heads * self.head_dim, bias=config.bias)
-        self.o = ResidualLinear(self.n_heads * self.head_dim, dim, bias=config.out_bias)
         if config.qk_norm is not None:
             self.norm_joined = config.qk_norm_over == "width"
             for name, heads in (("q_norm", self.n_heads), ("k_norm", self.n_kv_heads)):
@@ -230,7 +196,7 @@ class HeadsMixer(nn.Module):
         if config.sinks:
             self.sinks = mx.zeros((self.n_heads,))
 
-    def _norm(self, config: Heads, norm: NormKind, heads: int) -> Norm:
+    def _norm(self, config: SoftmaxHeads, norm: NormKind, heads: int) -> Norm:
         if config.qk_norm_over == "each_head":
             return PerHeadNorm(norm, heads, self.head_dim)
         return norm.build(self.head_dim * (heads if self.norm_joined else 1))
@@ -239,7 +205,7 @@ class HeadsMixer(nn.Module):
         """A projection `[B, T, H * K]`, normalised, split into heads `[B, H, T, K]`, clipped."""
         if norm in self and self.norm_joined:
             y = self[norm](y)
-        y = y.reshape(*y.shape[:2], -1, self.head_dim).transpose(0, 2, 1, 3)
+        y = super()._heads(y)
         if norm in self and not self.norm_joined:
             y = self[norm](y)
         return y if self.clip is None else mx.clip(y, -self.clip, self.clip)
@@ -257,6 +223,8 @@ class HeadsMixer(nn.Module):
     ) -> mx.array:
         """Attention with its heads merged, times `gate [B, T, H * K]`, projected to `[B, T, D]`; an
         observer sees its weights as `observed_as`."""
+        if "prefix" in self:  # an adapter's
+            k, v, mask = self.prefix(q, k, v, mask, bias)
         dropped = self.dropout and ctx.key is not None
 
         def mix(values: mx.array, key: mx.array | None = None) -> mx.array:
@@ -300,7 +268,7 @@ class HeadsMixer(nn.Module):
         ctx.collected.captured |= {name: arrays[name] for name in ctx.collected.requested}
 
 
-class AttentionMixer(HeadsMixer):
+class AttentionMixer(SoftmaxMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a KV cache.
 
     The output is as wide as that of `o`, which may be replaced by another projection.
@@ -326,7 +294,6 @@ class AttentionMixer(HeadsMixer):
         q, k, v, gate = self._split(projected, ctx)
         mask = row_mask(ctx, q.shape[2], self.window, self.chunk)
         bias = self._row_bias(q, k, ctx)
-        k, v, mask = self._behind_prefix(q, k, v, mask, bias)
         return self._attend(q, k, v, mask, bias, ctx, gate)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
@@ -340,36 +307,7 @@ class AttentionMixer(HeadsMixer):
         cache = extend(state, k, v, ctx, self.window or self.chunk)
         bias = self._bias(q, cache.k, cache.q_pos, cache.k_pos, ctx)
         mask = cache.mask if self.chunk is None else cache.in_chunks(self.chunk, ctx.cursor.pad)
-        k, v, mask = self._behind_prefix(q, cache.k, cache.v, mask, bias)
-        return self._attend(q, k, v, mask, bias, ctx, gate), cache.state
-
-    def _behind_prefix(
-        self,
-        q: mx.array,
-        k: mx.array,
-        v: mx.array,
-        mask: Mask,
-        bias: mx.array | DistanceBias | None,
-    ) -> tuple[mx.array, mx.array, Mask]:
-        """Keys and values behind those of a trained `prefix`, if an adapter has given one."""
-        if "prefix" not in self or not self.prefix.switch.on:
-            return k, v, mask
-        if bias is not None:
-            raise RecipeError(
-                "adapt.kind = 'prefix' has no distance to its keys, and the model's positions add "
-                "a bias by distance to the scores: take another kind of adapter."
-            )
-        keys, values = (
-            mx.concatenate([mx.broadcast_to(own, (len(q), *own.shape)).astype(y.dtype), y], axis=2)
-            for own, y in ((self.prefix.k, k), (self.prefix.v, v))
-        )
-        length, size, n = q.shape[2], k.shape[2], self.prefix.k.shape[1]
-        seen = mask.array(length, size)
-        seen = mx.full((1, 1, length, size), True) if seen is None else seen
-        seen = seen if seen.ndim == 4 else seen[None, None]
-        seen = mx.broadcast_to(seen, (*seen.shape[:2], length, size))
-        ahead = mx.full((*seen.shape[:3], n), True)
-        return keys, values, Mask(allowed=mx.concatenate([ahead, seen], axis=-1))
+        return self._attend(q, cache.k, cache.v, mask, bias, ctx, gate), cache.state
 
     def _split(
         self, projected: list[mx.array], ctx: Context

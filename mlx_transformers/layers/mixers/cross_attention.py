@@ -10,10 +10,10 @@ from ...core.footprint import ActivationShape
 from ...core.shapes import BTD
 from ...ops.masks import Mask
 from ..kinds import CrossMixerKind, State
-from .attention import Heads, HeadsMixer
+from .attention import SoftmaxHeads, SoftmaxMixer
 
 
-class CrossAttention(Heads, CrossMixerKind):
+class CrossAttention(SoftmaxHeads, CrossMixerKind):
     """Cross attention to the encoder's output, `ctx.memory`.
 
     Vaswani et al. 2017, section 3.2.3: "encoder-decoder attention". It has no positions and no
@@ -30,11 +30,10 @@ class CrossAttention(Heads, CrossMixerKind):
         return 4.0 * self.n_heads * self.width_of_head(dim) * length
 
     def build(self, dim: int) -> "CrossAttentionMixer":
-        self.check(dim)
         return CrossAttentionMixer(self, dim)
 
 
-class CrossAttentionMixer(HeadsMixer):
+class CrossAttentionMixer(SoftmaxMixer):
     """`(x [B, T, D], ctx with memory [B, S, D]) -> [B, T, D]`.
 
     Its decode state holds the keys and values of the memory (`project_memory`).

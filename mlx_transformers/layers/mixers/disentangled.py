@@ -62,7 +62,6 @@ class Disentangled(Attention):
         )
 
     def build(self, dim: int) -> "DisentangledMixer":
-        self.check(dim)
         return DisentangledMixer(self, dim)
 
 

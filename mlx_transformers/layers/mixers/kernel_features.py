@@ -48,12 +48,12 @@ class KernelFeatureMixer(nn.Module):
         )
         ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
         y, sums = mix(v)
-        return self._merge(y, x.dtype), sums
+        return self._merge(y.astype(x.dtype)), sums
 
     def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         """Features of queries and keys `[B, H, T, N]`, and values `[B, H, T, V]`."""
         raise NotImplementedError
 
-    def _merge(self, y: mx.array, dtype: mx.Dtype) -> mx.array:
+    def _merge(self, y: mx.array) -> mx.array:
         """The output `[B, T, D]` of heads `[B, H, T, V]`."""
         raise NotImplementedError

@@ -99,6 +99,6 @@ class LinearAttentionMixer(KernelFeatureMixer):
         q, k, v = (split_heads(layer(x), self.n_heads) for layer in (self.q, self.k, self.v))
         return self.features(q), self.features(k), v
 
-    def _merge(self, y: mx.array, dtype: mx.Dtype) -> mx.array:
+    def _merge(self, y: mx.array) -> mx.array:
         out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
         return out

@@ -6,17 +6,17 @@ import mlx.core as mx
 from pydantic import Field, model_validator
 
 from ...core.context import Context
-from ...core.errors import RecipeError, RunError
+from ...core.errors import RunError
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...core.shapes import BTD
 from ...ops.attention import attention_saved_bytes
 from ...ops.linformer import linformer_attention
 from ...ops.masks import Mask
 from ..parameter import Role
-from .projected import ProjectedHeads, WholeSequence
+from .projected import GroupedHeads, WholeSequence
 
 
-class Linformer(ProjectedHeads):
+class Linformer(GroupedHeads):
     """Attention of rank R: `softmax(q (E k)ᵀ / √K) F v`, with learned E and F `[R, S]`.
 
     Wang et al. 2020, equation 7. An encoder's mixer: E and F read the whole sequence. Padding reads
@@ -33,8 +33,6 @@ class Linformer(ProjectedHeads):
     """Sharing of projections: `none`, each head has its own E and F; `heads`, a layer has one E
     and one F; `keys_and_values`, a layer has one matrix for both. Layers share all their weights by
     `n_distinct`."""
-    n_kv_heads: int | None = Field(None, ge=1)
-    """Heads of keys and values; none means n_heads, 1 a single one (`one_kv_head`)."""
     tied_values: bool = False
     """Whether values are the keys, projected alike (`share_kv` of the package linformer)."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -53,23 +51,13 @@ class Linformer(ProjectedHeads):
             )
         return self
 
-    def check(self, dim: int) -> None:
-        """Raise RecipeError where the heads don't fit."""
-        if self.n_heads % (self.n_kv_heads or self.n_heads):
-            raise RecipeError(
-                f"mixer.n_kv_heads = {self.n_kv_heads} does not divide mixer.n_heads = "
-                f"{self.n_heads}: every key/value head serves the same number of query heads."
-            )
-        self.width_of_head(dim)
-
     def build(self, dim: int) -> "LinformerMixer":
-        self.check(dim)
         return LinformerMixer(self, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, q, k, v, the compressed keys and values, statistics of scores, and the output."""
         width = self.n_heads * self.width_of_head(dim)
-        keys = (self.n_kv_heads or self.n_heads) * self.width_of_head(dim)
+        keys = self.kv_heads * self.width_of_head(dim)
         inside = FLOAT32_BYTES if at.cpu else at.itemsize
         compressed = 2 * keys * self.rank / at.length
         # more queries than keys: on the CPU all scores and their softmax
@@ -85,7 +73,7 @@ class Linformer(ProjectedHeads):
     def flops(self, dim: int, length: int) -> float:
         """Compression, scores and weighted values; less what the weights of E and F count."""
         width = self.width_of_head(dim)
-        keys = (self.n_kv_heads or self.n_heads) * width * (1 if self.tied_values else 2)
+        keys = self.kv_heads * width * (1 if self.tied_values else 2)
         weights = self.rank * self.length * (self._heads_of_projection or 1)
         counted_weights = weights * (1 if self._single else 2)
         return 2.0 * self.rank * (keys + 2 * self.n_heads * width) - 2.0 * counted_weights
@@ -98,7 +86,7 @@ class Linformer(ProjectedHeads):
     @property
     def _heads_of_projection(self) -> int | None:
         """Key/value heads with projections of their own; None: they share one."""
-        return (self.n_kv_heads or self.n_heads) if self.sharing == "none" else None
+        return self.kv_heads if self.sharing == "none" else None
 
 
 class LinformerMixer(WholeSequence):
@@ -135,4 +123,4 @@ class LinformerMixer(WholeSequence):
             dropout=self.dropout if dropped else 0.0,
             key=mx.stop_gradient(ctx.next_key()) if dropped else None,
         )
-        return self._merge(y, x.dtype)
+        return self._merge(y.astype(x.dtype))

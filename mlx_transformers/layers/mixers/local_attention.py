@@ -50,7 +50,6 @@ class LocalAttention(SparseHeads):
         return self
 
     def build(self, dim: int) -> "LocalAttentionMixer":
-        self.check(dim)
         return LocalAttentionMixer(self, dim)
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:

@@ -67,14 +67,13 @@ class Longformer(SparseHeads):
         return [self.dilation] * self.n_heads
 
     def build(self, dim: int) -> "DilatedWindowMixer | LongformerMixer":
-        self.check(dim)
         if self.n_global is None:
             return DilatedWindowMixer(self, dim)
         return LongformerMixer(self, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """As all sparse patterns, and the keys and values of global queries."""
-        groups = 0 if self.n_global is None else self.n_kv_heads or self.n_heads
+        groups = 0 if self.n_global is None else self.kv_heads
         twice = 2 * groups * self.width_of_head(dim) * at.itemsize
         return super().saved_bytes(dim, at) + twice
 

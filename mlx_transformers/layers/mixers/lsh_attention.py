@@ -148,7 +148,7 @@ class LshAttentionMixer(ProjectedMixer):
             dropout=self.dropout if dropped else 0.0,
             key=mx.stop_gradient(ctx.next_key()) if dropped else None,
         )
-        return self._merge(y[:, :, :T], x.dtype)
+        return self._merge(y[:, :, :T].astype(x.dtype))
 
     def _pattern(self, length: int, *, causal: bool) -> LshPattern:
         """The keys of a query; a row of one chunk has no others to attend."""
@@ -183,4 +183,4 @@ class LshAttentionMixer(ProjectedMixer):
         itself = cache.q_pos[:, None] == cache.k_pos[None, :]
         bias = mx.where(itself, SELF_SCORE, 0.0)[None, None]
         y = attention_naive(q, cache.k, cache.v, scale=self.scale, mask=cache.mask, bias=bias)
-        return self._merge(y, x.dtype), cache.state
+        return self._merge(y.astype(x.dtype)), cache.state

@@ -108,4 +108,4 @@ class NystromMixer(WholeSequence):
             real = ctx.layout.valid if self.masked == "all" else None
             values = v if real is None else mx.where(real[:, None, :, None], v, 0)
             y = y + depthwise_conv(values, self.conv)
-        return self._merge(y, x.dtype)
+        return self._merge(y.astype(x.dtype))

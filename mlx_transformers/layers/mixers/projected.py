@@ -13,7 +13,7 @@ class ProjectedHeads(MixerKind):
     """Fields of a mixer with H heads of width K."""
 
     n_heads: int = Field(ge=1)
-    """Heads H."""
+    """Query heads H."""
     head_dim: int | None = Field(None, ge=1)
     """Width K of a head; none means dim / n_heads."""
     bias: bool = False
@@ -33,6 +33,30 @@ class ProjectedHeads(MixerKind):
                 "width follows. Choose a divisor, or set mixer.head_dim."
             )
         return self.head_dim or dim // self.n_heads
+
+    def check(self, dim: int) -> None:
+        """Raise RecipeError if the numbers of heads don't fit each other or the width."""
+        self.width_of_head(dim)
+
+
+class GroupedHeads(ProjectedHeads):
+    """Fields of a mixer whose key/value heads may serve several query heads each."""
+
+    n_kv_heads: int | None = Field(None, ge=1)
+    """Key/value heads G, a divisor of n_heads; none means as many as queries, 1 multi-query."""
+
+    @property
+    def kv_heads(self) -> int:
+        """Key/value heads G."""
+        return self.n_kv_heads or self.n_heads
+
+    def check(self, dim: int) -> None:
+        super().check(dim)
+        if self.n_heads % self.kv_heads:
+            raise RecipeError(
+                f"mixer.n_kv_heads = {self.n_kv_heads} does not divide mixer.n_heads = "
+                f"{self.n_heads}: every key/value head serves the same number of query heads."
+            )
 
 
 class ProjectedMixer(nn.Module):
@@ -56,6 +80,7 @@ class ProjectedMixer(nn.Module):
         values: bool = True,
     ) -> None:
         super().__init__()
+        config.check(dim)
         self.n_heads, self.head_dim = config.n_heads, config.width_of_head(dim)
         width, narrow = (n * self.head_dim for n in (self.n_heads, kv_heads or self.n_heads))
         self.q = nn.Linear(dim, width, bias=config.bias)
@@ -69,9 +94,9 @@ class ProjectedMixer(nn.Module):
         """`[B, T, H * K]` as heads `[B, H, T, K]`."""
         return y.reshape(*y.shape[:2], -1, self.head_dim).transpose(0, 2, 1, 3)
 
-    def _merge(self, y: mx.array, dtype: mx.Dtype) -> mx.array:
+    def _merge(self, y: mx.array) -> mx.array:
         """The output `[B, T, D]` of heads `[B, H, T, K]`."""
-        out: mx.array = self.o(y.astype(dtype).transpose(0, 2, 1, 3).flatten(-2))
+        out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
         return out
 
 

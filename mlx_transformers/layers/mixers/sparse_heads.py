@@ -15,7 +15,7 @@ from ...core.shapes import BTD
 from ...ops.key_sets import KeySet, attend
 from ...ops.masks import Mask
 from ..kinds import State
-from .attention import Heads, HeadsMixer
+from .attention import SoftmaxHeads, SoftmaxMixer
 from .kv_cache import empty_cache, extend
 
 NO_DECODING = (
@@ -26,7 +26,7 @@ NO_DECODING = (
 Arrays = dict[str, mx.array]
 
 
-class SparseHeads(Heads):
+class SparseHeads(SoftmaxHeads):
     """Fields of attention whose queries read few keys, found in blocks.
 
     The backward pass recomputes the scores, so that only queries, keys and values are saved.
@@ -35,7 +35,7 @@ class SparseHeads(Heads):
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, q, k and v before the scores, and the output with merged heads."""
         head_dim = self.width_of_head(dim)
-        queries, keys = self.n_heads * head_dim, (self.n_kv_heads or self.n_heads) * head_dim
+        queries, keys = self.n_heads * head_dim, self.kv_heads * head_dim
         norms = 0.0
         if self.qk_norm is not None:
             norms = (self.n_heads + keys // head_dim) * self.qk_norm.saved_bytes(head_dim, at)
@@ -52,7 +52,7 @@ class SparseHeads(Heads):
         """How many keys a causal query at each position of `t` sees, on average over heads."""
 
 
-class SparseHeadsMixer(HeadsMixer):
+class SparseHeadsMixer(SoftmaxMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`, for a subclass that names the key sets."""
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
@@ -111,11 +111,6 @@ class SparseHeadsMixer(HeadsMixer):
             dropout=self.dropout if dropped else 0.0,
             key=ctx.next_key() if dropped else None,
         )
-
-    def _merge(self, y: mx.array) -> mx.array:
-        """The heads `[B, H, T, K]` merged and projected, `[B, T, D]`."""
-        out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
-        return out
 
     def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised and rotated."""

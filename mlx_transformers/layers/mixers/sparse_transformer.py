@@ -79,7 +79,6 @@ class SparseTransformer(SparseHeads):
         return super().part(dim, n)
 
     def build(self, dim: int) -> "SparseTransformerMixer":
-        self.check(dim)
         return SparseTransformerMixer(self, dim)
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:

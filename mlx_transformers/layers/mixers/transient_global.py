@@ -38,19 +38,18 @@ class TransientGlobal(SparseHeads):
     part: ClassVar = SplitKind.part
 
     def build(self, dim: int) -> "TransientGlobalMixer":
-        self.check(dim)
         return TransientGlobalMixer(self, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """As all sparse patterns, and the summaries with their keys and values."""
-        groups = self.n_kv_heads or self.n_heads
+        groups = self.kv_heads
         side = (dim + 2 * groups * self.width_of_head(dim)) * at.itemsize
         normed = self.norm.saved_bytes(dim, at)
         return super().saved_bytes(dim, at) + (side + normed) / self.block
 
     def flops(self, dim: int, length: int) -> float:
         """As all sparse patterns, and the keys and values of summaries."""
-        groups = self.n_kv_heads or self.n_heads
+        groups = self.kv_heads
         side = 4.0 * dim * groups * self.width_of_head(dim) * (length // self.block) / length
         return super().flops(dim, length) + side
 
