@@ -8,6 +8,7 @@ print(generate(model, tokenizer, "ROMEO:", max_tokens=200))
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -94,18 +95,27 @@ def stream(
         RunError: the prompt has no token, or one that the model lacks, or it leaves no room in
             the context; or an option is out of range.
     """
+    _check_numbers(1, max_tokens, seed)
     encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
-    common = (max_tokens, sampling, seed, encode)
-    request = _Request(model, tokenizer, [prompt], 1, *common, exits, packing, given)
+    rows = encoded(model, tokenizer, [prompt], encode)
+    vocab_size = min(model.vocab_size, tokenizer.n_writable)
+    engine: Engine | ExitEngine | SpeculativeEngine
     if draft is not None:
-        request.engine = SpeculativeEngine(
+        engine = SpeculativeEngine(
             model,
             draft,
             sampling=sampling,
-            vocab_size=min(model.vocab_size, tokenizer.n_writable),
+            vocab_size=vocab_size,
             length=draft_tokens,
             packing=packing,
         )
+    elif exits is None:
+        engine = Engine(model, sampling=sampling, vocab_size=vocab_size, packing=packing)
+    elif packing is not None:
+        raise RunError("--kv-bits and --exit-threshold don't go together: give one of them.")
+    else:
+        engine = ExitEngine(model, exits, sampling=sampling, vocab_size=vocab_size)
+    request = _Request(rows, engine, max_tokens, seed, given)
     return Stream(request, TextWriter(tokenizer, stop, begins=not len(prompt)))
 
 
@@ -142,9 +152,12 @@ def generate_batch(
     for name, value in (("samples", samples), ("rows", rows)):
         if value < 1:
             raise RunError(f"{name} = {value} generates nothing. Ask for at least 1.")
+    _check_numbers(len(prompts) * samples, max_tokens, seed)
     encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
-    common = (max_tokens, sampling, seed, encode)
-    request = _Request(model, tokenizer, prompts, samples, *common, packing=packing)
+    texts = [row for row in encoded(model, tokenizer, prompts, encode) for _ in range(samples)]
+    vocab_size = min(model.vocab_size, tokenizer.n_writable)
+    engine = Engine(model, sampling=sampling, vocab_size=vocab_size, packing=packing)
+    request = _Request(texts, engine, max_tokens, seed)
     begins = [not len(prompt) for prompt in prompts for _ in range(samples)]
     writers = [TextWriter(tokenizer, stop, begins=begin) for begin in begins]
     finished: dict[int, Generation] = {}
@@ -285,59 +298,49 @@ def encoded(
     return tokens
 
 
+@dataclass
 class _Request:
-    """A request that has been checked.
+    """Texts to generate.
 
     Attributes:
-        rows: the prompt's tokens for each text to generate.
+        rows: the prompt's tokens for each text.
         engine: continues them.
+        max_tokens: the most tokens of a text.
+        seed: that of the first text; each further one has the next.
         given: arrays that the texts read beside the tokens; None: none.
         limit_reason: why a text ends that no token and no stop string ends.
     """
 
-    def __init__(
-        self,
-        model: Decodable,
-        tokenizer: Tokenizer,
-        prompts: Sequence[Prompt],
-        samples: int,
-        max_tokens: int,
-        sampling: Sampling | None,
-        seed: int,
-        encode: Callable[[Tokenizer, Prompt, int], list[int]] = prompt_tokens,
-        exits: Exits | None = None,
-        packing: CachePacking | None = None,
-        given: Arrays | None = None,
-    ) -> None:
-        if max_tokens < 1:
-            raise RunError(f"max_tokens = {max_tokens} generates nothing. Ask for at least 1.")
-        if not prompts:
-            raise RunError("There is no prompt. Give at least one.")
-        last = MAX_SEED + 1 - len(prompts) * samples
-        if not 0 <= seed <= last:
-            raise RunError(f"seed = {seed} is out of range: it is from 0 to {last}.")
-        tokens = encoded(model, tokenizer, prompts, encode)
-        vocab_size = min(model.vocab_size, tokenizer.n_writable)
-        self.rows = [prompt for prompt in tokens for _ in range(samples)]
-        self.engine: Engine | ExitEngine | SpeculativeEngine
-        if exits is None:
-            self.engine = Engine(model, sampling=sampling, vocab_size=vocab_size, packing=packing)
-        elif packing is not None:
-            raise RunError("--kv-bits and --exit-threshold don't go together: give one of them.")
-        else:
-            self.engine = ExitEngine(model, exits, sampling=sampling, vocab_size=vocab_size)
-        self.limit_reason: EndReason = "length"
-        self.given = given
-        self._max_tokens, self._seed = max_tokens, seed
+    rows: list[list[int]]
+    engine: Engine | ExitEngine | SpeculativeEngine
+    max_tokens: int
+    seed: int = 0
+    given: Arrays | None = None
+    limit_reason: EndReason = "length"
 
     def begin(self, chosen: Sequence[int]) -> Iterator[list[int]]:
         """The next tokens of the chosen rows, step by step."""
         prompts = [self.rows[i] for i in chosen]
-        seeds = [self._seed + i for i in chosen]
+        seeds = [self.seed + i for i in chosen]
         if isinstance(self.engine, Engine):
             self.engine.start(prompts, seeds, given=self.given)
         else:
             self.engine.start(prompts, seeds)
         room = self.engine.model.max_seq_len - max(map(len, prompts))
-        self.limit_reason = "length" if self._max_tokens <= room else "context"
-        return self.engine.tokens(min(self._max_tokens, room))
+        self.limit_reason = "length" if self.max_tokens <= room else "context"
+        return self.engine.tokens(min(self.max_tokens, room))
+
+
+def _check_numbers(n_texts: int, max_tokens: int, seed: int) -> None:
+    """Check the options of a request for so many texts.
+
+    Raises:
+        RunError: nothing is to be generated, or a seed is out of range.
+    """
+    if max_tokens < 1:
+        raise RunError(f"max_tokens = {max_tokens} generates nothing. Ask for at least 1.")
+    if not n_texts:
+        raise RunError("There is no prompt. Give at least one.")
+    last = MAX_SEED + 1 - n_texts
+    if not 0 <= seed <= last:
+        raise RunError(f"seed = {seed} is out of range: it is from 0 to {last}.")

@@ -92,7 +92,8 @@ def test_a_generation_can_fill_the_context(position: str) -> None:
 
 
 def generate_tokens(model: object, prompt: list[int], n: int) -> list[int]:
-    request = module._Request(model, BYTES, [prompt], 1, n + 99, GREEDY, 0)  # type: ignore[arg-type]
+    engine = module.Engine(model, sampling=GREEDY)  # type: ignore[arg-type]
+    request = module._Request([prompt], engine, max_tokens=n + 99)
     return [token for (token,) in request.begin([0])]
 
 

@@ -160,7 +160,8 @@ def test_options_and_defaults_are_those_of_the_library(monkeypatch: pytest.Monke
 
     def watching(*args: object, sampling: Sampling, **rest: object) -> library.Stream:
         seen.append(sampling)
-        request = library._Request(decoder(vocab_size=257), BYTES, ["a"], 1, 1, sampling, 0)
+        engine = library.Engine(decoder(vocab_size=257), sampling=sampling)
+        request = library._Request([[97]], engine, max_tokens=1)
         return library.Stream(request, library.TextWriter(BYTES, ()))
 
     opens(monkeypatch, decoder(vocab_size=257), None)
