@@ -1,4 +1,4 @@
-"""Gradient checkpointing: save the inputs of a function and recompute its activations."""
+"""Activation (gradient) checkpointing: save a function's inputs and recompute its activations."""
 
 from collections.abc import Callable, Sequence
 from contextvars import copy_context

@@ -1,4 +1,4 @@
-"""The batch slot: a kind says how the rows of a split become the arrays that an objective reads.
+"""The batch slot: a kind builds and collates the rows of a split into arrays for an objective.
 
 A stream counts rows over all epochs and processes, and a batch kind builds row r from the text,
 the seed and r alone. So a batch does not depend on what was read before it, noise included.

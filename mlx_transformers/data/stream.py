@@ -1,4 +1,4 @@
-"""The batch streams of training and evaluation, as NumPy arrays."""
+"""The data loaders of training and evaluation: streams of batches, as NumPy arrays."""
 
 import time
 from collections.abc import Callable, Generator, Iterator

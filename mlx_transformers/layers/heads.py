@@ -1,4 +1,7 @@
-"""Heads, slot `head`: logits of every position from the output of a stack, `[B, T, D]`."""
+"""Heads, slot `head`: logits of every position from the output of a stack, `[B, T, D]`.
+
+With tied embeddings (weight tying) the unembedding is the embedding table.
+"""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -24,7 +27,7 @@ class VocabularyHead(HeadKind):
     """A head over the vocabulary: `softcap(scale · transform(h) Wᵀ + b)`."""
 
     tied: bool
-    """Whether W is the embedding table itself."""
+    """Weight tying: whether W is the embedding table itself."""
     bias: bool = False
     """Whether a bias per token is learned."""
     softcap: float | None = Field(None, gt=0)

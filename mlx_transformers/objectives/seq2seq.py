@@ -13,7 +13,9 @@ from .objective import Arrays, SmoothedKind, VocabularyModel
 class Seq2Seq(SmoothedKind):
     """The sum of `-log p(token | source, tokens before it)`; Sutskever et al. 2014, equation 1.
 
-    Label smoothing: Vaswani et al. 2017, section 5.4. z loss: Chowdhery et al. 2022, section 5.
+    Teacher forcing: the decoder reads the target's own tokens, shifted by one (Williams & Zipser
+    1989). Label smoothing: Vaswani et al. 2017, section 5.4. z loss: Chowdhery et al. 2022,
+    section 5.
     """
 
     kind: Literal["seq2seq"] = "seq2seq"

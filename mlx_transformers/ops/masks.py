@@ -7,7 +7,7 @@ import mlx.core as mx
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """An attention mask of T queries and S keys, where the queries are the last T positions.
+    """A causal, padding or window mask of T queries and S keys; queries are the last T positions.
 
     Query t has position `S - T + t`. A key is visible if all conditions hold; `allowed` replaces
     them.

@@ -124,7 +124,7 @@ class Report:
 
 
 class Evaluate:
-    """Evaluates every `eval.every` steps and at the last; keeps the best, and stops early.
+    """Evaluates every `eval.every` steps and at the last; keeps the best. Early stopping.
 
     The other texts of a mixture are evaluated, too, but rank nothing.
     """

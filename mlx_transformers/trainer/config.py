@@ -48,7 +48,7 @@ class Train(Config):
     batch_size: int = Field(ge=1)
     """Rows of a batch, computed at once unless `microbatch` divides them."""
     accumulate: int = Field(1, ge=1)
-    """Batches per step; a step sees batch_size · accumulate · seq_len tokens."""
+    """Gradient accumulation: batches per step, of batch_size · accumulate · seq_len tokens."""
     microbatch: Annotated[int, Field(ge=1)] | Literal["given", "auto"] = "given"
     """Rows computed at once: a divisor of the rows of a step, batch_size · accumulate, whose number
     it doesn't change. `auto` is the largest that fits memory; `given` is batch_size."""
@@ -64,7 +64,8 @@ class Train(Config):
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of the weights, the order of the data and every dropout mask."""
     dtype: Dtype = "float32"
-    """Dtype of the forward and backward pass; weights and optimizer state stay float32."""
+    """Mixed precision: dtype of the forward and backward pass; weights and optimizer state stay
+    float32."""
     clip: Annotated[ClipKind, Slot("clip")] = ClipNone()
     """Gradient clipping."""
     recompute: Literal["none", "all", "auto"] | Every | list[int] = "none"
@@ -248,7 +249,7 @@ class Eval(Config):
     batch_size: int | None = Field(None, ge=1)
     """Rows of an evaluation batch; none means train.batch_size."""
     patience: int | None = Field(None, ge=1)
-    """Evaluations without a new best before the run stops early; none never stops it."""
+    """Early stopping: evaluations without a new best before the run stops; none never stops it."""
 
 
 _ASYNC = Field(

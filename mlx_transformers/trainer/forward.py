@@ -23,6 +23,8 @@ the model, frozen ones too; progress is None in evaluation."""
 class Forward:
     """`forward(params, batch, ctx) -> Loss`, computed in the precision of `train.dtype`.
 
+    Mixed precision: Micikevicius et al. 2018, section 3.1.
+
     Attributes:
         model: the model that is trained.
         roles: the models that the objective reads, by role: "model" and, for distillation, its

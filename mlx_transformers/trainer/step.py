@@ -3,7 +3,8 @@
     for batch in microbatches:  acc = gradients(batch) + acc        compiled
     metrics = apply(acc)                                            compiled
 
-With one microbatch the two are fused, so that each gradient is used as soon as it is computed.
+This is gradient accumulation: summed losses are divided once, by the weight of the whole step. With
+one microbatch the two are fused, so that each gradient is used as soon as it is computed.
 Several processes all-reduce `acc` between the two.
 """
 

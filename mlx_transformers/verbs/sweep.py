@@ -1,4 +1,6 @@
-"""Trains a recipe at many settings and seeds, and compares them: `mlxt sweep`.
+"""Hyperparameter search: trains a recipe at many settings and seeds, and compares them.
+
+Over `optim.learning_rate` it is the learning-rate finder. `mlxt sweep` is the command.
 
 Every point is a run (one per seed) in one folder, so that a stopped sweep continues: finished runs
 are kept. Points whose runs fail are listed with the reason.

@@ -1,4 +1,4 @@
-"""Packed rows: running text cut every T tokens, for causal language modelling."""
+"""Sequence packing: running text cut every T tokens, for causal language modelling."""
 
 from typing import ClassVar, Literal
 
