@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from ..core.messages import LogFn
 from ..layers.block import BlockModule
 from ..layers.ffns.glu import GluFfn
 from ..layers.linear import matrix
@@ -19,7 +20,6 @@ from ..models.model import Model
 from ..ops.awq import ROUND, best_clip, input_scales
 from ..ops.packed import Packing, rounded
 from .capture import linear_layers, read, recording
-from .rounding import Say
 
 SAMPLES = 512
 """Input vectors of each layer that scales and clipping are measured on."""
@@ -41,7 +41,7 @@ class Shared:
 
 
 def scale_and_clip(
-    model: Model, choices: Mapping[str, Packing], rows: Sequence[mx.array], say: Say
+    model: Model, choices: Mapping[str, Packing], rows: Sequence[mx.array], say: LogFn
 ) -> None:
     """Rescale and clip the weights of a model, in place, to reduce the error of rounding them.
 

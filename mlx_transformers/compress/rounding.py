@@ -1,11 +1,12 @@
 """Quantizes the weights of a model: rounded to nearest, as MLX does, or with GPTQ."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import mlx.core as mx
 import numpy as np
 
 from ..core.errors import RecipeError
+from ..core.messages import LogFn
 from ..layers.linear import matrix
 from ..layers.packed import DTYPES, pack_layers, packable, set_parts
 from ..models.model import Model
@@ -15,7 +16,6 @@ from .capture import linear_layers, second_moments
 
 HESSIANS = 1 << 30
 """Memory for second moments, in bytes; layers beyond it need another pass over the text."""
-Say = Callable[[str], None]
 
 
 def round_plain(model: Model, choices: Mapping[str, Packing], dtype: str) -> None:
@@ -33,7 +33,7 @@ def round_gptq(
     choices: Mapping[str, Packing],
     rows: Sequence[mx.array],
     dtype: str,
-    say: Say,
+    say: LogFn,
 ) -> None:
     """Pack linear layers with GPTQ, and the others as `mx.quantize` rounds them.
 

@@ -1,6 +1,5 @@
 """Profiles a recipe: its training and decoding speed on this machine, and their limits."""
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from ..assembly.build import Built
 from ..assembly.streams import training_feed
 from ..core.device import set_wired_limit
 from ..core.errors import RunError
+from ..core.messages import LogFn
 from ..layers.counts import flops_per_token
 from ..trainer.dry_run import dry_run
 from ..trainer.forward import Batch
@@ -27,8 +27,6 @@ from .timing import Spread
 
 ROUNDS = 5
 """Rounds in which all measurements take turns."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class Profile:
 
 
 def measure(
-    built: Built, steps: int = 20, *, capture_to: Path | None = None, say: Say = lambda _: None
+    built: Built, steps: int = 20, *, capture_to: Path | None = None, say: LogFn = lambda _: None
 ) -> Profile:
     """Profile a built recipe; its weights are trained meanwhile.
 
@@ -129,7 +127,7 @@ def measure_blocks(built: Built, rounds: int) -> list[BlockCost]:
     return block_costs(built, batches, rounds)
 
 
-def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: None) -> Speed:
+def measure_speed(built: Built, steps: int, peaks: Peaks, say: LogFn = lambda _: None) -> Speed:
     """Measure the training step alone.
 
     Raises:

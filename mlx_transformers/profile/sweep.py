@@ -7,7 +7,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..assembly.model import draft_model
 from ..assembly.plan import check_fits, plan
 from ..assembly.recipe import load_recipe
 from ..core.errors import MlxtError, RecipeError, RunError
+from ..core.messages import LogFn
 from ..core.parse import read_table
 
 OPTION = "--sweep"
@@ -97,7 +98,7 @@ def sweep(
     sets: Sequence[str],
     axes: Sequence[Axis],
     steps: int,
-    say: Callable[[str], None] = lambda _: None,
+    say: LogFn = lambda _: None,
 ) -> list[Cell]:
     """Measure every combination of the axes' values, the last axis fastest.
 

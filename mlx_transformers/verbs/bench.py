@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from ..assembly.recipe import load_recipe
 from ..core.device import facts
 from ..core.errors import RunError
+from ..core.messages import LogFn
 from ..profile.others import sentence
 from ..profile.rung import BenchRow, measured_apart
 from ..runs.durable import replace_text
@@ -50,7 +51,7 @@ def bench(
     sets: Sequence[str] = (),
     *,
     seconds: float = SECONDS,
-    say: Callable[[str], None] = print,
+    say: LogFn = print,
 ) -> Bench:
     """Measure recipes one after the other, each in a process of its own.
 

@@ -6,7 +6,7 @@ new run appears complete, or not at all.
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,6 +150,3 @@ def _table(origin: Origin, folder: RunFolder, changes: Mapping[str, Any]) -> dic
 def model_table(origin: Origin, model: Model) -> dict[str, Any]:
     """Return the resolved `[model]` table of a source, with the size of its vocabulary."""
     return full_model_table(origin.recipe.model, model.vocab_size)
-
-
-Say = Callable[[str], None]

@@ -28,6 +28,7 @@ from ..convert.mlx_lm import reading
 from ..convert.packed import PackedTensor, packed_theirs, quantization_table, with_parts
 from ..convert.weights import to_theirs
 from ..core.errors import ConvertError, unknown
+from ..core.messages import LogFn
 from ..core.parse import read_table
 from ..core.paths import inside, plain_name
 from ..core.task import Task
@@ -37,7 +38,6 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..layers.packed import plain_parameters, stored_parts
 from ..runs.checkpoint import step_of
 from ..runs.folder import RUNS, RunFolder, find_checkpoint
-from .derived_run import Say
 from .export_adapter import write_adapter
 from .gate import gate, rows_for
 
@@ -114,7 +114,7 @@ def export_run(
     quantize: str | None = None,
     gelu_tanh: bool = False,
     anyway: bool = False,
-    say: Say = lambda text: None,
+    say: LogFn = lambda text: None,
 ) -> Path:
     """Write a run's best checkpoint, or the one named, for another library.
 
@@ -186,7 +186,7 @@ def _check_gguf(to: str, quantize: str | None, dtype: str | None, gelu_tanh: boo
 
 
 def _compare(
-    folder: RunFolder, saved: Path, written: Path, bounds: Bounds, anyway: bool, say: Say
+    folder: RunFolder, saved: Path, written: Path, bounds: Bounds, anyway: bool, say: LogFn
 ) -> None:
     """Compare a run with the files that were written of it.
 
@@ -309,7 +309,7 @@ def write_llama_cpp(
     path: Path,
     quantize: str | None = None,
     gelu_tanh: bool = False,
-    say: Say = lambda text: None,
+    say: LogFn = lambda text: None,
 ) -> None:
     """Write a file that llama.cpp opens, its matrices quantized on request.
 

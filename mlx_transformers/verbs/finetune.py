@@ -22,6 +22,7 @@ from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.saved import load
 from ..core.cache import cache_folder
 from ..core.errors import RunError
+from ..core.messages import LogFn
 from ..core.paths import expanded
 from ..core.task import Task
 from ..data.prepare import Progress as Preparing
@@ -38,7 +39,7 @@ from ..runs.folder import RUNS, RunFolder, find_checkpoint
 from ..runs.tensors import named_leaves
 from ..runs.weights import run_weights
 from .task_recipe import task_recipe
-from .train import LogFn, Result, train
+from .train import Result, train
 
 Weights = dict[str, mx.array]
 SHOWN = 6

@@ -19,6 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..assembly.model import build_model
 from ..compress.fidelity import LOSSY, Fidelity
 from ..core.errors import RecipeError, unknown
+from ..core.messages import LogFn
 from ..core.tree import Tree
 from ..layers.ffns.expert import stackable
 from ..layers.parameter import parameters_of
@@ -26,7 +27,7 @@ from ..models.decoder import Decoder
 from ..models.model import Model
 from ..ops.growth import widen_in, widen_out
 from ..runs.folder import RUNS, RunFolder, check_new
-from .derived_run import Origin, Say, model_table, origin_of, write_run
+from .derived_run import Origin, model_table, origin_of, write_run
 from .gate import check_equal, gate
 from .text_sample import sample_text
 
@@ -68,7 +69,7 @@ def grow(
     *,
     name: str | None = None,
     root: Path = RUNS,
-    say: Say = print,
+    say: LogFn = print,
 ) -> tuple[RunFolder, Fidelity]:
     """Write a run that is deeper or wider than its source, with the source's weights.
 

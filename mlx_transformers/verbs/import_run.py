@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ..assembly.published import CONFIG, Published, read_source, target_start
 from ..assembly.recipe import Recipe
 from ..core.device import facts
 from ..core.errors import RunError
+from ..core.messages import LogFn
 from ..core.task import Task
 from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -44,7 +45,7 @@ def import_run(
     source: Path,
     name: str | None = None,
     root: Path = RUNS,
-    say: Callable[[str], None] = print,
+    say: LogFn = print,
     adapter: Path | None = None,
     packed: bool = False,
     text_only: bool = False,

@@ -6,7 +6,7 @@ the data and the budget of the last, and is compared with the rung before in the
 
 import copy
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.saved import load
 from ..core.errors import RecipeError, RunError, unknown
 from ..core.loss import Best
+from ..core.messages import LogFn
 from ..core.paths import plain_name
 from ..data.prepare import Progress as Preparing
 from ..decode.cache_size import cache_bytes_per_token
@@ -55,7 +56,7 @@ def climb(
     seeds: Sequence[int] = (),
     tune: str | None = None,
     root: Path = RUNS,
-    say: Callable[[str], None] = print,
+    say: LogFn = print,
     progress: Preparing | None = None,
 ) -> Ladder:
     """Train the rungs of a ladder; each is a run in `root/name/`, or one run per seed.
@@ -120,7 +121,7 @@ def _train(
     seeds: Sequence[int],
     best: Best,
     run: TrainFn,
-    say: Callable[[str], None],
+    say: LogFn,
 ) -> TrainedRung | None:
     """Train a rung once per seed, at the best value of `axis`; None if a signal stopped a run."""
     tuning = None
@@ -153,7 +154,7 @@ def _steps(
     recipe: str | Path | Sequence[str | Path],
     sets: Sequence[str],
     first: str | None,
-    say: Callable[[str], None],
+    say: LogFn,
 ) -> list[Step]:
     """The rungs, the lowest first."""
     if isinstance(recipe, str | Path):

@@ -30,13 +30,14 @@ from ..compress.unstructured import (
     zeros,
 )
 from ..core.errors import RecipeError, RunError, unknown
+from ..core.messages import LogFn
 from ..layers.counts import count
 from ..layers.linear import matrix
 from ..layers.packed import packed_layers
 from ..models.model import Model, layers_of
 from ..runs.checkpoint import step_of
 from ..runs.folder import RUNS, RunFolder, check_new
-from .derived_run import Origin, Say, model_table, origin_of, write_run
+from .derived_run import Origin, model_table, origin_of, write_run
 from .gate import gate
 from .text_sample import Sample, sample_text
 
@@ -108,7 +109,7 @@ def prune(
     *,
     name: str | None = None,
     root: Path = RUNS,
-    say: Say = print,
+    say: LogFn = print,
 ) -> tuple[RunFolder, Fidelity]:
     """Write a run with fewer weights than its source.
 
@@ -207,7 +208,7 @@ def _sparse(model: Model, settings: Settings, n_of_m: NofM | None, text: Sample)
 
 
 def _smaller(
-    origin: Origin, model: Model, settings: Settings, text: Sample, say: Say
+    origin: Origin, model: Model, settings: Settings, text: Sample, say: LogFn
 ) -> tuple[Model, dict[str, Any]]:
     """The model without heads, hidden features and layers that go, and the tables that change."""
     table, weights = model_table(origin, model), dict(tree_flatten(model.parameters()))

@@ -13,6 +13,7 @@ from ..compress.fidelity import LOSSY, Fidelity
 from ..compress.rounding import round_gptq, round_plain
 from ..compress.sensitivity import allocate, costs_of
 from ..core.errors import RecipeError, RunError, unknown
+from ..core.messages import LogFn
 from ..layers.linear import matrix
 from ..layers.packed import (
     DTYPES,
@@ -26,7 +27,7 @@ from ..layers.packed import (
 from ..models.model import Model
 from ..ops.packed import FIXED, GROUPS, Mode, Packing
 from ..runs.folder import RUNS, RunFolder, check_new
-from .derived_run import Origin, Say, origin_of, write_run
+from .derived_run import Origin, origin_of, write_run
 from .gate import gate
 from .text_sample import Sample, sample_text
 
@@ -83,7 +84,7 @@ def quantize(
     *,
     name: str | None = None,
     root: Path = RUNS,
-    say: Say = print,
+    say: LogFn = print,
 ) -> tuple[RunFolder, Fidelity]:
     """Write a run with the weights of a source in few bits.
 
@@ -188,7 +189,7 @@ def _mixed(
     settings: Settings,
     usual: Packing,
     text: Sample,
-    say: Say,
+    say: LogFn,
 ) -> dict[str, Packing]:
     if usual.mode != "affine":
         raise RunError("--method mixed chooses bits of mode affine: leave --mode out.")
@@ -205,7 +206,7 @@ def _mixed(
 
 
 def _round(
-    model: Model, choices: dict[str, Packing], settings: Settings, text: Sample, say: Say
+    model: Model, choices: dict[str, Packing], settings: Settings, text: Sample, say: LogFn
 ) -> None:
     if settings.method == "awq":
         scale_and_clip(model, choices, text.inputs, say)

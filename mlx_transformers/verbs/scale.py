@@ -5,7 +5,7 @@ for. Finished runs are kept, so that a stopped grid continues. The law is fitted
 3, with bootstrap intervals; approach 1 takes the best run within a budget.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ..assembly.model import build_model, draft_model
 from ..assembly.recipe import load_recipe
 from ..core.errors import RecipeError, RunError
 from ..core.loss import VAL_LOSS
+from ..core.messages import LogFn
 from ..core.paths import plain_name
 from ..data.prepare import Progress as Preparing
 from ..data.tokenizers.load import load_tokenizer
@@ -53,7 +54,7 @@ def scale(
     flops: Sequence[float] = (),
     name: str | None = None,
     root: Path = RUNS,
-    say: Callable[[str], None] = print,
+    say: LogFn = print,
     progress: Preparing | None = None,
 ) -> tuple[Path, Scaling | None]:
     """Train a grid of sizes and lengths, and fit a law to it.
@@ -103,7 +104,7 @@ def scale(
 
 
 def _check_prediction(
-    scaling: Scaling, other: Candidate, folder: Path, run: TrainFn, say: Callable[[str], None]
+    scaling: Scaling, other: Candidate, folder: Path, run: TrainFn, say: LogFn
 ) -> bool:
     """Predict a run, then train it; false if a signal stopped it."""
     check([other], option="")
@@ -160,7 +161,7 @@ def _trained(
     candidate: Candidate,
     folder: Path,
     run: TrainFn,
-    say: Callable[[str], None],
+    say: LogFn,
 ) -> Trained | None:
     """Train a run of the grid; None if a signal stopped it.
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from ..core.errors import RunError
+from ..core.messages import LogFn
 
 OUT_OF_MEMORY = 71
 """Exit code of a run that reported by itself that memory ran out; EX_OSERR of sysexits.h."""
@@ -134,7 +135,7 @@ def smaller(rows: int) -> int:
     return next(rows // n for n in range(2, rows + 1) if rows % n == 0)
 
 
-def supervise(command: Command, say: Callable[[str], None] = print) -> int:
+def supervise(command: Command, say: LogFn = print) -> int:
     """Run a training, restarting it with smaller microbatches when memory runs out.
 
     Returns:

@@ -9,7 +9,7 @@ are kept. Points whose runs fail are listed with the reason.
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from ..assembly.plan import check_fits, plan
 from ..assembly.recipe import load_recipe
 from ..core.errors import MlxtError, RecipeError, RunError
 from ..core.loss import Best
+from ..core.messages import LogFn
 from ..core.paths import plain_name
 from ..data.prepare import Progress as Preparing
 from ..profile.sweep import Axis, parse_axes
@@ -78,7 +79,7 @@ def sweep(
     settings: Settings = Settings(),
     name: str | None = None,
     root: Path = RUNS,
-    say: Callable[[str], None] = print,
+    say: LogFn = print,
     progress: Preparing | None = None,
 ) -> tuple[Path, Sweep | None]:
     """Train a recipe at the settings that `over` spans; returns the folder and the result.
@@ -134,7 +135,7 @@ def _train_all(
     seeds: Sequence[int],
     best: Best,
     run: TrainFn,
-    say: Callable[[str], None],
+    say: LogFn,
 ) -> bool:
     """Train every point of a round; false if a signal stopped one."""
     for place, point in enumerate(points, start=1):
@@ -255,7 +256,7 @@ def train_point(
     seeds: Sequence[int],
     best: Best,
     run: TrainFn,
-    say: Callable[[str], None],
+    say: LogFn,
 ) -> bool:
     """Train a point's seeds; false if a signal stopped one. A failure is the point's error."""
     for seed, step in seeded(point.step, seeds):

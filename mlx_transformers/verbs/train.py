@@ -29,6 +29,7 @@ from ..assembly.streams import held_out_batches, mixed_batches, training_feed
 from ..core.backend import precompile
 from ..core.device import facts, set_cache_limit, set_wired_limit
 from ..core.errors import RecipeError
+from ..core.messages import LogFn
 from ..core.tree import Tree
 from ..core.versions import version
 from ..data.prepare import Progress as Preparing
@@ -68,8 +69,6 @@ UNTRAINED_BASE = (
     "weights: mlxt finetune SOURCE RECIPE takes those of a run or of a published model."
 )
 
-LogFn = Callable[[str], None]
-"""Receives each message about the run, one sentence or more."""
 BuildFn = Callable[[str | None, int], Built]
 """Prepares the data, of this fingerprint if it is known, and builds the recipe as it is after so
 many steps; called late, since it may take minutes."""

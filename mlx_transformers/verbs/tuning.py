@@ -7,6 +7,7 @@ from typing import Any
 from ..assembly.checks import check_new
 from ..core.errors import RecipeError, RunError
 from ..core.loss import Best
+from ..core.messages import LogFn
 from ..profile.sweep import Axis, parse_axes
 from ..runs.folder import RunFolder
 from .rungs import Step, seeded, with_value
@@ -62,7 +63,7 @@ def tuned(
     seeds: Sequence[int],
     best: Best,
     train: TrainFn,
-    say: Callable[[str], None],
+    say: LogFn,
 ) -> Tuned | None:
     """Train a rung at each value with the first seed, and choose the best by validation.
 

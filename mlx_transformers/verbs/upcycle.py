@@ -16,11 +16,12 @@ from ..assembly.checks import check_routers
 from ..assembly.model import build_model
 from ..compress.fidelity import LOSSY, Fidelity
 from ..core.errors import RecipeError, RunError
+from ..core.messages import LogFn
 from ..layers.ffns.expert import stackable
 from ..models.decoder import Decoder
 from ..ops.growth import expert_copies
 from ..runs.folder import RUNS, RunFolder, check_new
-from .derived_run import Origin, Say, model_table, origin_of, write_run
+from .derived_run import Origin, model_table, origin_of, write_run
 from .gate import check_equal, gate
 from .text_sample import sample_text
 
@@ -53,7 +54,7 @@ def upcycle(
     *,
     name: str | None = None,
     root: Path = RUNS,
-    say: Say = print,
+    say: LogFn = print,
 ) -> tuple[RunFolder, Fidelity]:
     """Write a run whose ffns are experts, copies of the source's.
 
