@@ -12,10 +12,10 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..layers.block import BlockModule
 from ..models.model import Model, layers_of
+from ..recipe.merge import Table
 from .capture import recording
 
 Weights = dict[str, mx.array]
-Table = dict[str, Any]
 
 
 def block_influence(model: Model, rows: Sequence[mx.array]) -> np.ndarray:

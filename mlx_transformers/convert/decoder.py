@@ -1,8 +1,6 @@
 """The table that most families of decoders fill in: one block, repeated, between embed and head."""
 
-from typing import Any
-
-Table = dict[str, Any]
+from ..recipe.merge import Table
 
 
 def decoder(

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import ConvertError, MlxtError
+from ..recipe.merge import Table as Table
 from .config import HfConfig, check_sizes
 from .rows import Row
-
-Table = dict[str, Any]
 
 BUFFERS = (
     r"\.rotary_emb\.inv_freq$",

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..core.errors import ConvertError
+from ..recipe.merge import Table
 from .config import their_activation
 
-Table = dict[str, Any]
 MISSING: Any = object()
 """The value of a path that a model lacks."""
 OF_HEADS = ("attention", "cross_attention", "longformer", "big_bird", "transient_global")

@@ -19,15 +19,13 @@ from .family import Family, Table, readable
 from .gguf_architecture import Architecture
 from .gguf_architectures import ARCHITECTURES
 from .gguf_factors import USUAL_BASE, extra, take
-from .gguf_file import read_file
+from .gguf_file import Metadata, read_file
 from .gguf_latents import split_latents
 from .gguf_layers import PATTERN, layers_of, pattern_of
 from .gguf_positions import Rotary, local_base, rope_of
 from .gguf_writer import always_whole, write_file
 from .packed import PackedTensor
 from .reference import defaults_of
-
-Metadata = dict[str, Any]
 
 REQUIRED = (
     *("embedding_length", "block_count", "attention.head_count", "attention.kv_lora_rank"),

@@ -12,7 +12,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..core.errors import ConvertError
-from .gguf_positions import Table, rope_of
+from ..recipe.merge import Table
+from .gguf_positions import rope_of
 
 NAME = "rope_freqs.weight"
 LOW, HIGH = 1.0, 4.0

@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..core.errors import ConvertError
+from ..recipe.merge import Table
 from .config import HfConfig
+from .gguf_file import Metadata
 from .layer_types import FULL, SLIDING
 from .scalings import yarn
-
-Metadata = dict[str, Any]
-Table = dict[str, Any]
 
 SCALINGS = {"none": "default", "linear": "linear"}
 """Rope scalings: their name, and that of config.json."""

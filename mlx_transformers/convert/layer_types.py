@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..core.errors import ConvertError
+from ..recipe.merge import Table
 from .config import HfConfig
 from .flat_model import FlatModel
-
-Table = dict[str, Any]
 
 
 def patterned(table: Table, names: Sequence[str], variants: Mapping[str, Table]) -> Table:

@@ -6,14 +6,13 @@ embedding and the head are tied to the model's: DeepSeek-V3, section 2.2.
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
+from ..recipe.merge import Table
 from .config import HfConfig
 from .flat_model import FlatModel
 from .rows import BLOCK, Row, moved, rows
 from .transforms import Split
 
-Table = dict[str, Any]
 HF_BLOCK = "model.layers.{i}"
 KEY = "num_nextn_predict_layers"
 COPIES = (

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from ..core.errors import ConvertError
+from ..recipe.merge import Table
 from .config import HfConfig
 from .flat_model import MISSING, FlatModel, PathOrFn, activation
 from .kernels import PatchKernel
@@ -11,7 +12,6 @@ from .rows import Row
 from .task_heads import label_names
 from .transforms import Reshape
 
-Table = dict[str, Any]
 IMAGENET: Table = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 """Mean and deviation of ImageNet's channels, by which the processors of MAE and DINOv2 scale."""
 

@@ -5,15 +5,13 @@ transformers 5 has one table, `rope_parameters`, or one for each layer type. Old
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from ..core.errors import ConvertError
+from ..recipe.merge import Table
 from .config import HfConfig
 from .flat_model import FlatModel
 from .layer_types import FULL, SLIDING, layer_types_of
 from .scalings import rope_type, scaling_config, scaling_table
-
-Table = dict[str, Any]
 
 
 def rope(

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..core.errors import ConvertError
 from ..core.parse import read_json
+from ..recipe.merge import Table
 from .config import HfConfig, read_config
 
-Table = dict[str, Any]
 MODULES = "modules.json"
 READS = {
     "pooling_mode_cls_token": "first",

@@ -7,14 +7,12 @@ the encoder alone.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..core.errors import ConvertError, unknown
+from ..recipe.merge import Table
 from .config import HfConfig
 from .flat_model import MISSING, FlatModel
 from .rows import Row
-
-Table = dict[str, Any]
 
 TASKS = (
     *("Model", "ForPreTraining", "ForMaskedLM", "ForNextSentencePrediction"),

@@ -21,6 +21,7 @@ from ..core.names import nearest
 from ..core.parse import parse_toml
 
 Table = dict[str, Any]
+"""A table of a recipe, or of a published config, by its keys."""
 KeyPath = tuple[str, ...]
 
 

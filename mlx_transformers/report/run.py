@@ -15,8 +15,7 @@ from ..core.loss import VAL_LOSS, Best
 from ..core.parse import parse_toml, read_table
 from ..runs.folder import LogWarning, RunFolder
 from ..trainer.metrics import metric_title, validation_metrics
-
-Record = dict[str, Any]
+from ..trainer.sinks import Record
 
 
 @dataclass(frozen=True)

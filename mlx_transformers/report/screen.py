@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -20,8 +20,8 @@ from rich.table import Table
 
 from ..core.terminal import is_terminal
 from ..trainer.metrics import metric_texts, training_metrics, validation_metrics
+from ..trainer.sinks import Record
 
-Record = dict[str, Any]
 LEVELS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 24
 """Characters of the loss curve."""

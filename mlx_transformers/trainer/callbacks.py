@@ -26,9 +26,8 @@ from .health import check_outcome, check_weights
 from .leak import LeakWatch
 from .loop import Metrics, Trainer
 from .metrics import Window, metric_title
+from .sinks import Record
 from .source import Batch
-
-Record = dict[str, Any]
 
 
 class Sink(Protocol):

@@ -14,6 +14,7 @@ from ..runs.identity import tracker_id
 from .config import Log
 
 Record = dict[str, Any]
+"""Numbers and texts of a step by name, and the `step`."""
 
 
 class JsonLines:

@@ -12,10 +12,10 @@ from ..core.task import Task
 from ..data.prepare import Progress as Preparing
 from ..data.prepare import prepare
 from ..recipe.load import resolve_data
+from ..recipe.merge import Table
 from ..recipe.toml import to_toml
 from ..recipe.validate import typed
 
-Table = dict[str, Any]
 EPOCHS = 3
 """Passes over the training rows."""
 SEQ_LEN = 256

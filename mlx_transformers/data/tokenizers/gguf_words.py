@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.errors import DataError, unknown
-from .json_form import byte_level
-
-Form = dict[str, Any]
+from .json_form import Form, byte_level
 
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
