@@ -17,7 +17,6 @@ from pydantic import Field, model_validator
 from ..core.context import Context
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from ..core.shapes import BTD
-from ..recipe.config import Config
 from ..recipe.slot import Slot
 from .ffn_chunks import in_chunks
 from .kinds import (
@@ -32,32 +31,24 @@ from .kinds import (
     State,
 )
 from .projected import Projected
-from .residual import Placement, Residual, residual_saved_bytes
+from .residual import Residual, ResidualOptions
 from .route import Route
 from .sharding import part_of, shard_module
 
 Mix = Callable[[mx.array], mx.array]
 
+BRANCH = ResidualOptions(placement="post")
+"""The residual connection of a branch beside the block."""
+
 SHARED = ("mixer", "cross", "ffn")
 """The slots whose work tensor-parallel processes split."""
 
 
-class Block(Config):
+class Block(ResidualOptions):
     """One layer of a stack."""
 
-    placement: Placement
-    """Placement of the norms: `pre`, `post`, `sandwich`, `reordered` or `pre_skip`."""
     arrangement: Literal["sequential", "parallel", "parallel_norms"] = "sequential"
     """Whether the ffn follows the mixer or runs beside it, on the mixer's norm or its own."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout on the output of mixer and ffn, before it joins the residual stream."""
-    skip: float = Field(1.0, gt=0)
-    """Multiplies the residual stream before a layer's output joins it (DeepNorm's α)."""
-    scale: float = Field(1.0, gt=0)
-    """Multiplies a layer's output before it joins the residual stream (Granite, MiniCPM)."""
-    layer_scale: float | None = Field(None, gt=0)
-    """Start of a learned gain of each feature of a layer's output (LayerScale: Touvron et al. 2021,
-    CaiT, section 2); none means no gain."""
     norm: Annotated[NormKind, Slot("norm")]
     """The normalisation of the block."""
     ffn_norm: Annotated[NormKind, Slot("norm")] | None = None
@@ -176,7 +167,7 @@ class Block(Config):
         around = [self._saved_around(part, dim, at) for part in parts]
         if self.branch is not None:
             inside += self.branch.saved_bytes(dim, at)
-            inside += residual_saved_bytes(self.norm, "post", 0.0, dim, at)
+            inside += BRANCH.residual_bytes(self.norm, dim, at)
         if self.arrangement == "parallel":
             return inside + around[0] - dim * at.itemsize  # mixer and ffn read the same input
         return inside + sum(around)
@@ -184,12 +175,7 @@ class Block(Config):
     def _saved_around(self, part: SplitKind, dim: int, at: ActivationShape) -> float:
         """Bytes per token that the residual connection of a sublayer saves."""
         alone = self.arrangement == "sequential" and not (part is self.ffn and self.ffn_chunk)
-        projected = part.projects_first and alone
-        around = residual_saved_bytes(
-            self.norm, self.placement, self.dropout, dim, at, projected=projected
-        )
-        # the output before its gain
-        return around + (0 if self.layer_scale is None else dim * at.itemsize)
+        return self.residual_bytes(self.norm, dim, at, projected=part.projects_first and alone)
 
     def flops(self, dim: int, length: int) -> float:
         """Forward operations of matrix products per token beyond two for each weight."""
@@ -221,28 +207,16 @@ class BlockModule(nn.Module):
             self.position = config.position.build(dim, max_seq_len)
         if config.branch is not None:
             self.branch = config.branch.build(dim)
-            self.branch_residual = Residual(dim, config.norm, "post", 0.0)
-
-        def residual(norm: NormKind) -> Residual:
-            return Residual(
-                dim,
-                norm,
-                config.placement,
-                config.dropout,
-                config.skip,
-                config.scale,
-                config.layer_scale,
-            )
-
+            self.branch_residual = Residual(BRANCH, config.norm, dim)
         if self.arrangement == "parallel":
-            self.residual = residual(config.norm)
+            self.residual = Residual(config, config.norm, dim)
             return
-        self.mixer_residual = residual(config.norm)
+        self.mixer_residual = Residual(config, config.norm, dim)
         if config.ffn is not None:
-            self.ffn_residual = residual(config.ffn_norm or config.norm)
+            self.ffn_residual = Residual(config, config.ffn_norm or config.norm, dim)
         if isinstance(config.cross, CrossMixerKind):
             self.cross = config.cross.build(dim)
-            self.cross_residual = residual(config.norm)
+            self.cross_residual = Residual(config, config.norm, dim)
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
         return self.route(x, ctx, self._whole) if "route" in self else self._whole(x, ctx)

@@ -10,10 +10,12 @@ from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
+from pydantic import Field
 
 from ..core.context import Context
 from ..core.footprint import ActivationShape
 from ..core.shapes import BTD
+from ..recipe.config import Config
 from .kinds import NormKind
 from .parameter import Role
 from .projected import Projected
@@ -32,45 +34,50 @@ RECOMPUTED = ("pre", "sandwich")
 """Placements whose norm before a `Projected` sublayer is computed again in the backward pass."""
 
 
-def residual_saved_bytes(
-    norm: NormKind,
-    placement: Placement,
-    dropout: float,
-    dim: int,
-    at: ActivationShape,
-    projected: bool = False,
-) -> float:
-    """Bytes per token that a residual connection saves: its norms' inputs and its dropout mask.
+class ResidualOptions(Config):
+    """The options of a block's residual connections."""
 
-    A sublayer that begins with projections (`projected`) counts its input, which then is that of
-    the norm before it.
-    """
-    again = projected and placement in RECOMPUTED
-    norms = len(NORMS[placement]) - (1 if again else 0)
-    return norms * norm.saved_bytes(dim, at) + (dim if dropout else 0)
+    placement: Placement
+    """Placement of the norms: `pre`, `post`, `sandwich`, `reordered` or `pre_skip`."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the output of mixer and ffn, before it joins the residual stream."""
+    skip: float = Field(1.0, gt=0)
+    """Multiplies the residual stream before a layer's output joins it (DeepNorm's α)."""
+    scale: float = Field(1.0, gt=0)
+    """Multiplies a layer's output before it joins the residual stream (Granite, MiniCPM)."""
+    layer_scale: float | None = Field(None, gt=0)
+    """Start of a learned gain of each feature of a layer's output (LayerScale: Touvron et al. 2021,
+    CaiT, section 2); none means no gain."""
+
+    def residual_bytes(
+        self, norm: NormKind, dim: int, at: ActivationShape, projected: bool = False
+    ) -> float:
+        """Bytes per token that a connection saves: its norms' inputs, its dropout mask, and the
+        sublayer's output before its gain.
+
+        A sublayer that begins with projections (`projected`) counts its input, which then is that
+        of the norm before it.
+        """
+        again = projected and self.placement in RECOMPUTED
+        norms = len(NORMS[self.placement]) - (1 if again else 0)
+        mask = dim if self.dropout else 0
+        gain = 0 if self.layer_scale is None else dim * at.itemsize
+        return norms * norm.saved_bytes(dim, at) + mask + gain
 
 
 class Residual(nn.Module):
     """A residual connection around any function of `[B, T, D]`."""
 
-    def __init__(
-        self,
-        dim: int,
-        norm: NormKind,
-        placement: Placement,
-        dropout: float,
-        skip: float = 1.0,
-        scale: float = 1.0,
-        layer_scale: float | None = None,
-    ) -> None:
+    def __init__(self, options: ResidualOptions, norm: NormKind, dim: int) -> None:
         super().__init__()
-        self.dim, self.dropout, self.skip, self.scale = dim, dropout, skip, scale
-        self.normed_skip = placement == "pre_skip"
-        self.recomputed = placement in RECOMPUTED
-        for name in NORMS[placement]:
+        self.dim, self.dropout = dim, options.dropout
+        self.skip, self.scale = options.skip, options.scale
+        self.normed_skip = options.placement == "pre_skip"
+        self.recomputed = options.placement in RECOMPUTED
+        for name in NORMS[options.placement]:
             self[name] = norm.build(dim)
-        if layer_scale is not None:
-            self.gain = mx.full((dim,), layer_scale)
+        if options.layer_scale is not None:
+            self.gain = mx.full((dim,), options.layer_scale)
 
     roles: ClassVar[dict[str, Role]] = {"gain": "vector"}
 
