@@ -114,19 +114,11 @@ class ChatFormat:
             raise RunError(f"{error} It can't be used for a conversation.") from None
         self.call_format = self._find_calls()
 
-    def text(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Any] | None = None,
-        *,
-        answer: bool = True,
-    ) -> str:
-        """Return the text of a conversation, by default with what comes before an answer. Special
-        tokens that messages spell out are marked with `GUARD`."""
+    def text(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> str:
+        """Return the text of a conversation that prompts for an answer. Special tokens that
+        messages spell out are marked with `GUARD`."""
         guarded = [self._guarded(message) for message in messages]
-        return self._template.render(
-            guarded, tools=tools or None, add_generation_prompt=answer
-        ).text
+        return self._template.render(guarded, tools=tools or None, add_generation_prompt=True).text
 
     def tokens(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> list[int]:
         """Return the tokens of a conversation that prompts for an answer.

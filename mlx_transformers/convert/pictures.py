@@ -111,9 +111,11 @@ def mlp(config: HfConfig, hidden_dim: int) -> Table:
     }
 
 
-def patch_rows(config: HfConfig, theirs: str, module: str = "embed.project") -> list[Row]:
+def patch_rows(config: HfConfig, theirs: str) -> list[Row]:
     """Return the row of the patches' projection."""
-    return [Row(module, theirs, PatchKernel(patch_size(config), config.get("num_channels")))]
+    return [
+        Row("embed.project", theirs, PatchKernel(patch_size(config), config.get("num_channels")))
+    ]
 
 
 def token_rows(config: HfConfig, *pairs: tuple[str, str]) -> list[Row]:

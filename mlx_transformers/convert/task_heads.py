@@ -135,7 +135,7 @@ def classifier(
     return TaskHead(None, pool, [Row("pool.map", pooler), *rows])
 
 
-def pooler_head(pooler: str, activation: str = "tanh") -> TaskHead:
+def pooler_head(pooler: str) -> TaskHead:
     """Return the pooled vector of the first token."""
-    pool = {"kind": "sentence", "reads": "first", "activation": activation, "normalize": False}
+    pool = {"kind": "sentence", "reads": "first", "activation": "tanh", "normalize": False}
     return TaskHead(None, pool, [Row("pool.map", pooler)])

@@ -147,9 +147,9 @@ class Account:
         return {**lasting, f"at the peak ({self.phase})": working}
 
 
-def account(job: Job, queue: Queue | None = None) -> Account:
+def account(job: Job) -> Account:
     """Predict the memory of one training step of a job."""
-    queue = queue or (CPU_QUEUE if job.cpu else GPU_QUEUE)
+    queue = CPU_QUEUE if job.cpu else GPU_QUEUE
     layers = list(job.layers())
     saved = [_saved(job, i, layer) for i, layer in enumerate(layers)]
     edges = _edges(job, layers[-1].input_bytes if layers else 0.0)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from .account import Queue, account
+from .account import account
 from .job import Job
 
 RECOMPUTE_COST = 1 / 3
@@ -46,7 +46,6 @@ def choose(
     budget: float,
     free: frozenset[str] = ALL,
     factor: float = 1.0,
-    queue: Queue | None = None,
 ) -> Choice | None:
     """Find the fastest job that fits into `budget` bytes; None: no job does.
 
@@ -56,7 +55,6 @@ def choose(
         free: settings that may change: "recompute" (checkpointed layers), "chunk", "batch" (rows
             of a microbatch; the rows of a step stay).
         factor: correction of predicted peaks (`record.correction`).
-        queue: as in `account`.
     """
     best: Choice | None = None
     for rows, chunk, cost in _sizes(job, free):
@@ -68,7 +66,7 @@ def choose(
             if best is not None and total >= best.cost:
                 break  # more blocks only cost more
             chosen = replace(sized, recomputed=recomputed)
-            peak = factor * account(chosen, queue).peak
+            peak = factor * account(chosen).peak
             if peak <= budget:
                 best = Choice(chosen, peak, total)
                 break

@@ -24,7 +24,7 @@ def soft_slots(
     return dispatch.swapaxes(1, 2) @ x, combine
 
 
-def unit(x: mx.array, axis: int = -1) -> mx.array:
-    """x divided by its L2 norm along an axis, in float32."""
+def unit(x: mx.array) -> mx.array:
+    """x divided by its L2 norm along the last axis, in float32."""
     x = x.astype(mx.float32)
-    return x * mx.rsqrt(mx.square(x).sum(axis=axis, keepdims=True) + 1e-12)
+    return x * mx.rsqrt(mx.square(x).sum(axis=-1, keepdims=True) + 1e-12)

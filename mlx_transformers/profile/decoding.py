@@ -1,7 +1,6 @@
 """Decoding speed by context length and batch size, compared with the limit of memory bandwidth."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -67,17 +66,15 @@ def contexts(max_seq_len: int) -> list[int]:
     return [length for length in (longest // 2**i for i in (3, 2, 1, 0)) if length >= 4]
 
 
-def decodings(
-    model: Model, copy_bytes_per_s: float, rounds: int, batches: Sequence[int] = (1, BATCH)
-) -> list[Decoding]:
-    """Measure decoding at every context and batch size, in turns.
+def decodings(model: Model, copy_bytes_per_s: float, rounds: int) -> list[Decoding]:
+    """Measure decoding at every context, of one row and of `BATCH`, in turns.
 
     A model that doesn't generate from a prompt alone has no rows.
     """
     decoder = causal_decoder(model)
     if decoder is None:
         return []
-    cells = list(product(contexts(model.max_seq_len), batches))
+    cells = list(product(contexts(model.max_seq_len), (1, BATCH)))
     engine = Engine(decoder, sampling=Sampling(temp=0.0))
     read: dict[tuple[int, int], list[float]] = {cell: [] for cell in cells}
     speeds_of: dict[tuple[int, int], list[float]] = {cell: [] for cell in cells}

@@ -44,7 +44,7 @@ def check(live: Tree, saved: Tree, what: str) -> None:
         )
 
 
-def restore_model(model: nn.Module, saved: Tree, what: str = "model") -> None:
+def restore_model(model: nn.Module, saved: Tree) -> None:
     """Load the parameters of a checkpoint into a model; of an adapted one its base stays.
 
     Raises:
@@ -56,7 +56,7 @@ def restore_model(model: nn.Module, saved: Tree, what: str = "model") -> None:
         for name, array in named_leaves(saved)
     ]
     saved = tree_unflatten(wide)
-    check(own_weights(model), saved, what)
+    check(own_weights(model), saved, "model")
     model.update(saved)
 
 

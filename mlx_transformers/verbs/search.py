@@ -37,8 +37,6 @@ def search(
     max_tokens: int,
     beams: Beams,
     loaded: tuple[Model, Tokenizer] | None = None,
-    bos: bool = True,
-    special_tokens: bool = False,
 ) -> str:
     """Find the most probable text that a run's model writes.
 
@@ -48,7 +46,6 @@ def search(
         max_tokens: the most tokens to write.
         beams: options of the search.
         loaded: the run's model and tokenizer, if they are loaded already.
-        bos, special_tokens: how a prompt is read; see `decode.generate.prompt_tokens`.
 
     Raises:
         RunError: there is no such run, its model writes no text, or the text is empty or too long.
@@ -62,8 +59,7 @@ def search(
         best = _target(run, text, model, tokenizer, max_tokens, beams)
     else:
         vocab_size = min(model.vocab_size, tokenizer.vocab_size)
-        reading = {"bos": bos, "special_tokens": special_tokens}
-        prompt = prompt_tokens(tokenizer, text, vocab_size, **reading)
+        prompt = prompt_tokens(tokenizer, text, vocab_size)
         best = _continuation(prompt, model, tokenizer, max_tokens, beams)
         return continuation_text(tokenizer, best.tokens, begins=not text)
     return tokenizer.decode(best.tokens)

@@ -65,10 +65,10 @@ def read_sound(source: Path | bytes, where: str = "") -> np.ndarray:
     return resampled(mono, rate, RATE).astype(np.float32)
 
 
-def wav_bytes(samples: np.ndarray, rate: int = RATE) -> bytes:
-    """Return a WAV file of samples `[n]`, 16 bits and one channel."""
+def wav_bytes(samples: np.ndarray) -> bytes:
+    """Return a WAV file of samples `[n]` at `RATE`, 16 bits and one channel."""
     sound = (np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes()
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, PCM, 1, rate, 2 * rate, 2, 16)
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, PCM, 1, RATE, 2 * RATE, 2, 16)
     body: bytes = b"WAVE" + form + struct.pack("<4sI", b"data", len(sound)) + sound
     return struct.pack("<4sI", b"RIFF", len(body)) + body
 
