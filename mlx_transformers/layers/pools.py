@@ -16,12 +16,27 @@ from .heads import refuse_without_map
 from .kinds import NormKind, PoolKind
 
 Reads = Literal["first", "last", "final", "mean", "first_mean", "end"]
-"""The vector of a sequence that a pool reads: the first, the last, the last of the row even where
-that is padding (`final`), the mean of all, the first beside the mean of the others (twice as wide),
-or that of `layout.ends`."""
+"""The vector that a pool reads, as in `ReadingPool`; `first_mean` is twice as wide."""
 
 
-class Classifier(PoolKind):
+class ReadingPool(PoolKind):
+    """Fields of a pool that reads one vector of a sequence."""
+
+    reads: Reads
+    """The vector that is read: `first`, `last`, `final`, the last even if it is padding (SigLIP),
+    `mean` of all, `first_mean`, the first beside the mean of the others (DINOv2), or `end`, the
+    place that the model's end token marks (CLIP)."""
+    skip: int = Field(0, ge=0)
+    """Vectors in front that `mean` and `first_mean` leave out, such as a picture's registers."""
+
+    @model_validator(mode="after")
+    def _skip_leaves_vectors_out(self) -> "ReadingPool":
+        if self.skip and self.reads not in ("mean", "first_mean"):
+            raise ValueError("skip goes with reads = 'mean' or 'first_mean': unset it.")
+        return self
+
+
+class Classifier(ReadingPool):
     """Logits of `n_classes` for a sequence: `W drop(norm(act(W_p x + b_p))) + b`.
 
     x is one vector of the sequence.
@@ -34,11 +49,6 @@ class Classifier(PoolKind):
     n_classes: int = Field(ge=1)
     """Classes of a sequence; 1 for regression."""
     reads: Reads = "first"
-    """The vector that is read: `first`, `last`, `final`, the last even if it is padding (SigLIP),
-    `mean` of all, `first_mean`, the first beside the mean of the others (DINOv2), or `end`, the
-    place that the model's end token marks (CLIP)."""
-    skip: int = Field(0, ge=0)
-    """Vectors in front that `mean` and `first_mean` leave out, such as a picture's registers."""
     activation: Activation | None = "tanh"
     """Activation after the pooler's linear layer; none means no such layer."""
     map_bias: bool = True
@@ -57,14 +67,13 @@ class Classifier(PoolKind):
         refuse_without_map(self.activation, self.norm, self.map_bias)
         if self.width is not None and self.activation is None:
             raise ValueError("width has no effect without activation: there is no layer.")
-        refuse_idle_skip(self.reads, self.skip)
         return self
 
     def build(self, dim: int) -> "ClassifierModule":
         return ClassifierModule(self, dim)
 
 
-class Sentence(PoolKind):
+class Sentence(ReadingPool):
     """A vector for a sequence, of length 1 if `normalize`; Reimers & Gurevych 2019, section 3.
 
     With an `activation` it passes a linear layer first, `act(W x + b)`, like BERT's pooler, which
@@ -73,11 +82,6 @@ class Sentence(PoolKind):
 
     kind: Literal["sentence"] = "sentence"
     reads: Reads = "mean"
-    """The vector that is read: `first`, `last`, `final`, the last even if it is padding (SigLIP),
-    `mean` of all, `first_mean`, the first beside the mean of the others (DINOv2), or `end`, the
-    place that the model's end token marks (CLIP)."""
-    skip: int = Field(0, ge=0)
-    """Vectors in front that `mean` and `first_mean` leave out, such as a picture's registers."""
     norm: Annotated[NormKind, Slot("norm")] | None = None
     """Normalisation of the vector that is read (CLIP's vision tower)."""
     activation: Activation | None = None
@@ -95,7 +99,6 @@ class Sentence(PoolKind):
             raise ValueError(
                 "width and map_bias have no effect without activation: there is no layer."
             )
-        refuse_idle_skip(self.reads, self.skip)
         return self
 
     def build(self, dim: int) -> "SentenceModule":
@@ -116,16 +119,6 @@ class Scalar(PoolKind):
 
     def build(self, dim: int) -> "ScalarModule":
         return ScalarModule(self, dim)
-
-
-def refuse_idle_skip(reads: Reads, skip: int) -> None:
-    """Reject `skip` where no mean leaves vectors out.
-
-    Raises:
-        ValueError: it is given in vain.
-    """
-    if skip and reads not in ("mean", "first_mean"):
-        raise ValueError("skip goes with reads = 'mean' or 'first_mean': unset it.")
 
 
 def width_read(reads: Reads, dim: int) -> int:

@@ -16,14 +16,13 @@ from .config import Config
 
 
 def description(cls: type[Config], name: str) -> str:
-    """Describe a field of a class: its `description`, else the docstring below it, else ""."""
+    """Describe a field of a class: its `description`, else the docstring below it, there or in the
+    nearest class that it inherits the field from, else ""."""
     info: FieldInfo = cls.model_fields[name]
     if info.description is not None:
         return info.description
-    for owner in cls.__mro__:
-        if name in inspect.get_annotations(owner):
-            return _docstrings(owner).get(name, "")
-    return ""
+    owners = (owner for owner in cls.__mro__ if name in inspect.get_annotations(owner))
+    return next(filter(None, (_docstrings(owner).get(name) for owner in owners)), "")
 
 
 @cache
