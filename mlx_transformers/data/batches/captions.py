@@ -9,20 +9,17 @@ from pydantic import Field, model_validator
 
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
-from ..pictures.augment import shifted
-from ..pictures.field import Size, picture
 from ..pictures.prompt import PLACEHOLDER, expanded, placed
-from ..pictures.read import Channels
 from ..pieces import Piece, Record, RowError
 from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import string, with_words
-from .record_kind import RecordKind
+from .picture_kind import PictureKind
 
 
-class Captions(RecordKind):
+class Captions(PictureKind):
     """A picture, a prompt and the text that answers it, per row (LLaVA: Liu et al. 2023, section
     4.2).
 
@@ -35,22 +32,14 @@ class Captions(RecordKind):
     kind: Literal["captions"] = "captions"
     gives: ClassVar[tuple[str, ...]] = ("pixels", "tokens", "weights")
 
-    image_key: str = "image"
-    """Field of the picture: the path of a file, or text of numbers."""
     prompt_key: str | None = None
     """Field of the prompt, which holds `<image>` where the picture stands; none means `prompt`."""
     prompt: str = PLACEHOLDER
     """The prompt of every picture; text alone has none."""
     text_key: str = "text"
     """Field of the text."""
-    size: tuple[int, int]
-    """Height and width of the pictures, in pixels: those of the model's tower."""
-    channels: Channels = 3
-    """Numbers of a pixel: 3 for RGB, 1 for grey."""
     patches: int = Field(ge=1)
     """Image tokens of a picture: the patches of the model's tower."""
-    shift: int = Field(0, ge=0)
-    """Pixels by which pictures are shifted at most in training, in either direction."""
 
     @model_validator(mode="after")
     def _prompt_has_a_place(self) -> "Captions":
@@ -62,11 +51,6 @@ class Captions(RecordKind):
         if self.prompt_key is not None and self.prompt != PLACEHOLDER:
             raise ValueError("prompt has no effect beside prompt_key: unset one of them.")
         return self
-
-    @property
-    def shape(self) -> Size:
-        """Height, width and channels."""
-        return (*self.size, self.channels)
 
     def columns(self, seq_len: int) -> Columns:
         height, width, channels = self.shape
@@ -83,10 +67,8 @@ class Captions(RecordKind):
         keys = [self.text_key, *([self.prompt_key] if self.prompt_key else [])]
         piece = with_words(piece, self.kind, keys, keys)
         record = dict(piece.record or {})
-        value = record.get(self.image_key)
-        has_picture = not (value is None or (isinstance(value, str) and not value.strip()))
-        image = picture(value, self.shape, self.image_key, piece) if has_picture else None
-        record[self.image_key] = image
+        record[self.image_key] = image = self.optional_picture(piece)
+        has_picture = image is not None
         count = self._asked(record).count(PLACEHOLDER)
         if count != has_picture:
             has = "a picture" if has_picture else "no picture"
@@ -122,8 +104,7 @@ class Captions(RecordKind):
 
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             pixels, prompt, text = fields
-            drawn = pixels.reshape(self.shape) if len(pixels) else nothing
-            image = shifted(drawn, self.shift if train else 0, rng)
+            image = self.augmented(pixels if len(pixels) else nothing, rng, train)
             before = expanded(prompt, image_token, self.patches)
             tokens = np.concatenate([before, text])[: seq_len + 1]
             predicted = np.arange(1, len(tokens)) >= max(len(before), 1)

@@ -6,23 +6,19 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
 
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
-from ..pictures.augment import shifted
-from ..pictures.field import Size, picture
-from ..pictures.read import Channels
 from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import with_words
-from .record_kind import RecordKind
+from .picture_kind import PictureKind
 
 
-class Images(RecordKind):
+class Images(PictureKind):
     """Pictures: `pixels` [B, height, width, channels], 0 to 255, and `weights` [B], 1 for a real
     picture, 0 for padding.
 
@@ -33,20 +29,6 @@ class Images(RecordKind):
     kind: Literal["images"] = "images"
     gives: ClassVar[tuple[str, ...]] = ("pixels", "weights")
 
-    image_key: str = "image"
-    """Field of the picture."""
-    size: tuple[int, int]
-    """Height and width of the pictures, in pixels: those of the model's tower."""
-    channels: Channels = 3
-    """Numbers of a pixel: 3 for RGB, 1 for grey."""
-    shift: int = Field(0, ge=0)
-    """Pixels by which pictures are shifted at most in training, in either direction."""
-
-    @property
-    def shape(self) -> Size:
-        """Height, width and channels."""
-        return (*self.size, self.channels)
-
     def columns(self, seq_len: int) -> Columns:
         return Columns(seq_len, 0)
 
@@ -55,11 +37,10 @@ class Images(RecordKind):
 
     def accept(self, piece: Piece) -> Piece:
         piece = with_words(piece, self.kind, (self.image_key,), ())
-        record = piece.record or {}
-        pixels = picture(record[self.image_key], self.shape, self.image_key, piece)
+        pixels = self.picture(piece)
         # Pictures are held out by their text; equal ones land on the same side.
         text = hashlib.sha256(pixels.tobytes()).hexdigest()
-        return replace(piece, record={**record, self.image_key: pixels}, text=text)
+        return replace(piece, record={**(piece.record or {}), self.image_key: pixels}, text=text)
 
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
@@ -71,8 +52,7 @@ class Images(RecordKind):
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
     ) -> RecordRows:
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
-            image = shifted(fields[0].reshape(self.shape), self.shift if train else 0, rng)
-            return {"pixels": image, "weights": np.float32(1)}
+            return {"pixels": self.augmented(fields[0], rng, train), "weights": np.float32(1)}
 
         examples = RecordExamples(Records(prepared, split, 1), setting, train=train)
         return RecordRows(examples, make, {}, setting.seed)

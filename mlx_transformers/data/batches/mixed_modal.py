@@ -11,20 +11,17 @@ from pydantic import Field
 from ...core.errors import DataError, Notice
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
-from ..pictures.augment import shifted
-from ..pictures.field import Size, picture
 from ..pictures.prompt import PLACEHOLDER
-from ..pictures.read import Channels
 from ..pieces import Piece, Record, RowError
 from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import string, with_words
-from .record_kind import RecordKind
+from .picture_kind import PictureKind
 
 
-class MixedModal(RecordKind):
+class MixedModal(PictureKind):
     """A text and the tokens of a picture in one vocabulary (Chameleon Team 2024, section 2).
 
     `tokens` [B, T + 1] are `start`, the text, `image`, a token for each patch, and `end`; or the
@@ -37,27 +34,14 @@ class MixedModal(RecordKind):
     kind: Literal["mixed_modal"] = "mixed_modal"
     gives: ClassVar[tuple[str, ...]] = ("pixels", "tokens", "places", "weights")
 
-    image_key: str = "image"
-    """Field of the picture: the path of a file, or text of numbers."""
     text_key: str = "text"
     """Field of the text."""
-    size: tuple[int, int]
-    """Height and width of the pictures, in pixels: those of the VQ-VAE."""
-    channels: Channels = 3
-    """Numbers of a pixel: 3 for RGB, 1 for grey."""
     patches: int = Field(ge=1)
     """Tokens of a picture: the patches of the VQ-VAE."""
     n_codes: int = Field(ge=2, le=1 << 13)
     """Picture tokens of the vocabulary: the codes of the VQ-VAE."""
     picture_first: float = Field(0.5, ge=0, le=1)
     """Share of the rows whose picture stands before the text, where the text doesn't say."""
-    shift: int = Field(0, ge=0)
-    """Pixels by which pictures are shifted at most in training, in either direction."""
-
-    @property
-    def shape(self) -> Size:
-        """Height, width and channels."""
-        return (*self.size, self.channels)
 
     @property
     def extra(self) -> int:
@@ -77,11 +61,8 @@ class MixedModal(RecordKind):
     def accept(self, piece: Piece) -> Piece:
         piece = with_words(piece, self.kind, (self.text_key,), (self.text_key,))
         record = dict(piece.record or {})
-        value = record.get(self.image_key)
-        has_picture = not (value is None or (isinstance(value, str) and not value.strip()))
-        record[self.image_key] = (
-            picture(value, self.shape, self.image_key, piece) if has_picture else None
-        )
+        record[self.image_key] = image = self.optional_picture(piece)
+        has_picture = image is not None
         text = string(record, self.text_key)
         count = text.count(PLACEHOLDER)
         if count > has_picture:
@@ -119,7 +100,7 @@ class MixedModal(RecordKind):
             pixels, before, after, (placed,) = fields
             image = None
             if len(pixels):
-                image = shifted(pixels.reshape(self.shape), self.shift if train else 0, rng)
+                image = self.augmented(pixels, rng, train)
                 if not placed and rng.random() < self.picture_first:
                     before, after = after, before
             most = seq_len - 1 if image is None else room
