@@ -38,8 +38,7 @@ def cached(subject: Subject) -> Measured:
             inputs["vectors"] = mx.broadcast_to(prompt, (rows, *prompt.shape))
             read = mx.concatenate([mx.full((rows, len(prompt)), VECTOR), tokens], axis=1)
         n = read.shape[1]
-        total = n if model.recompute_beyond is not None else 0
-        state = model.init_state(rows, n, total_length=total, given=inputs or None)
+        state = model.init_state(rows, n, total_length=n, given=inputs)
         steps = []
         for t in range(n):
             logits, state = model.step(read[:, t : t + 1].astype(mx.int32), state)

@@ -240,10 +240,13 @@ class ContinuousEngine:
         width = max(len(tokens) for tokens in rows) - 1
         width = _bucket(width) if _bucket(width) <= offset else width
         pads = [offset - (len(tokens) - 1) for tokens in rows]
-        options: dict[str, Any] = {"pad": mx.array(pads, dtype=mx.int32)}
-        if self.model.recompute_beyond is not None:
-            options["total_length"] = mx.array(offset + 1)
-        state = self.model.init_state(len(rows), self._slots, dtype(self.model), **options)
+        state = self.model.init_state(
+            len(rows),
+            self._slots,
+            dtype(self.model),
+            pad=mx.array(pads, dtype=mx.int32),
+            total_length=offset + 1,
+        )
         state = state | {"offset": mx.array(offset - width)}
         filled = [[FILLER] * (width - len(tokens) + 1) + tokens[:-1] for tokens in rows]
         tokens = mx.array(filled, dtype=mx.int32).reshape(len(rows), width)

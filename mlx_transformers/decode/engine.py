@@ -8,7 +8,7 @@ new trace; the step is traced again only when the number of rows changes or the 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
@@ -112,7 +112,7 @@ class Engine:
             raise RunError("Every prompt needs at least one token to continue from.")
         seeds = range(len(prompts)) if seeds is None else seeds
         self._prompts = [[int(token) for token in prompt] for prompt in prompts]
-        self._vectors, self._given = None, dict(given or {})
+        self._given = dict(given or {})
         soft_prompt = self.model.soft_prompt()
         if soft_prompt is not None:
             row_vectors = vectors or [soft_prompt[:0]] * len(prompts)
@@ -130,7 +130,7 @@ class Engine:
         rows = [[FILLER] * n + p for n, p in zip(self._pads, self._prompts, strict=True)]
         tokens = mx.array(rows, dtype=mx.int32)
         if vectors is not None:
-            self._vectors = _aligned(vectors, self._pads)
+            self._given["vectors"] = _aligned(vectors, self._pads)
         self._known, self._last = [tokens[:, :-1]], tokens[:, -1]
         self.cache = self._empty(self._length)
         width = self._sampling.history_size(self.model.max_seq_len)
@@ -165,16 +165,15 @@ class Engine:
 
     def _empty(self, length: int) -> State:
         """An empty decode state before `length` known tokens, padding included."""
-        options: dict[str, Any] = {}
         pad = mx.array(self._pads, dtype=mx.int32) if any(self._pads) else None
-        if pad is not None:
-            options["pad"] = pad
-        read = self._given if self._vectors is None else {"vectors": self._vectors, **self._given}
-        if read:
-            options["given"] = read
-        if self._reread_at is not None:
-            options["total_length"] = mx.array(length) if pad is None else length - pad
-        state = self.model.init_state(len(self._pads), self._slots, dtype(self.model), **options)
+        state = self.model.init_state(
+            len(self._pads),
+            self._slots,
+            dtype(self.model),
+            pad=pad,
+            total_length=length if pad is None else length - pad,
+            given=self._given,
+        )
         if self._packing is None:
             return state
         return {**state, "blocks": packed_caches(self.model, state["blocks"], self._packing)}
@@ -200,7 +199,7 @@ class Engine:
 
     def _drop_vectors(self) -> None:
         """Leave the vectors of the prompts out of the state, once they are read."""
-        if self._vectors is not None:
+        if "vectors" in self._given:
             self.cache = {k: v for k, v in self.cache.items() if k != "vectors"}
 
     def _values(self, token: mx.array) -> list[int]:
