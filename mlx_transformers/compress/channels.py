@@ -12,8 +12,9 @@ from ..core.errors import RecipeError
 from ..layers.block import BlockModule
 from ..layers.linear import matrix
 from ..models.model import Model
+from ..recipe.merge import Table
 from .capture import linear_layers, read, recording
-from .structured import Table, Weights
+from .structured import Weights
 
 READERS = ("mixer.q", "ffn.up")
 """Layers of a block that read the normalised residual stream."""
