@@ -8,6 +8,7 @@ queue one half before the other. With a wide walk the halves alternate.
 """
 
 import os
+from contextvars import ContextVar
 
 from .errors import RunError
 
@@ -15,6 +16,10 @@ CHOICE = "MLXT_CPU_STREAMS"
 """Environment variable with the number of streams, or `auto`, its default."""
 
 AUTO = "auto"
+
+PARTS: ContextVar[int] = ContextVar("parts", default=1)
+"""The equal parts of a batch that are computed at once, while one of them is traced. Work that is
+done in chunks to save memory takes smaller ones, so that all parts hold one chunk together."""
 
 MOST = 64
 

@@ -273,7 +273,7 @@ def _loss(job: Job, queue: LossQueue, working: float) -> float:
     predicted = job.batch_size * (
         job.columns.target if job.soft_targets else job.columns.n_predicted
     )
-    chunk = rows_of_chunk(job.chunk, _head_is_frozen(job))
+    chunk = rows_of_chunk(job.chunk, _head_is_frozen(job), job.parts)
     n_chunks = -(-predicted // chunk)
     logits = float(min(chunk, predicted) * job.vocab_size * FLOAT32_BYTES)
     alive = min(queue.chunks, queue.chunk * n_chunks) * logits

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..core.context import Context
+from ..core.cpu_streams import PARTS
 from ..core.loss import Loss
 from ..ops.log_probs import linear_log_probs
 from ..ops.router_losses import balance_over_layers
@@ -69,7 +70,7 @@ class ChunkedLoss:
             softcap=out.softcap,
             label_smoothing=self.label_smoothing,
             z_loss=self.z_loss,
-            chunk=rows_of_chunk(self.chunk, out.frozen),
+            chunk=rows_of_chunk(self.chunk, out.frozen, PARTS.get()),
             gradients=ctx.training,
             frozen=out.frozen,
         )
@@ -113,7 +114,7 @@ class ChunkedLoss:
             targets.reshape(-1),
             bias=out.bias,
             softcap=out.softcap,
-            chunk=rows_of_chunk(self.chunk, out.frozen),
+            chunk=rows_of_chunk(self.chunk, out.frozen, PARTS.get()),
             frozen=out.frozen,
         )
         return logps.reshape(targets.shape)
@@ -137,10 +138,13 @@ class ChunkedLoss:
         return (self.token_log_probs(model, tokens, ctx) * counted).sum(axis=1)
 
 
-def rows_of_chunk(chunk: int, frozen: bool) -> int:
-    """Rows of logits that are held at once: half of a chunk under a frozen unembedding, since no
-    chunk then reads and writes a gradient as large as its weight, and small ones are as fast."""
-    return -(-chunk // 2) if frozen else chunk
+def rows_of_chunk(chunk: int, frozen: bool, parts: int = 1) -> int:
+    """Rows of logits that each of the `parts` of a batch holds at once: its share of a chunk.
+
+    Half of that under a frozen unembedding, since no chunk then reads and writes a gradient as
+    large as its weight, and small ones are as fast.
+    """
+    return -(-chunk // (2 * parts if frozen else parts))
 
 
 def _last(h: mx.array, targets: mx.array) -> mx.array:

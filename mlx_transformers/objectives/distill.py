@@ -7,12 +7,13 @@ import mlx.core as mx
 from pydantic import Field, field_validator, model_validator
 
 from ..core.context import Context
+from ..core.cpu_streams import PARTS
 from ..core.errors import RecipeError
 from ..core.loss import Loss
 from ..core.task import Task
 from ..ops.distillation import Divergence, cosine
 from ..ops.soft_targets import SoftTeacher, soft_targets
-from .chunked_loss import ChunkedLoss, with_aux
+from .chunked_loss import ChunkedLoss, rows_of_chunk, with_aux
 from .clm import next_tokens
 from .layer_losses import LayerLosses, Relations
 from .mlm import bidirectional
@@ -157,7 +158,7 @@ class DistillObjective:
             divergences,
             mx.stop_gradient(weights.reshape(-1)),
             config.temperature,
-            self.head.chunk,
+            rows_of_chunk(self.head.chunk, False, PARTS.get()),
             config.divergence,
             config.beta,
         )

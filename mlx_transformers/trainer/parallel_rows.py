@@ -16,7 +16,7 @@ from mlx.utils import tree_map
 
 from ..core.blas import single_threaded
 from ..core.context import Collected, Context
-from ..core.cpu_streams import CHOICE
+from ..core.cpu_streams import CHOICE, PARTS
 from ..core.tree import Tree
 from ..layers.hooks import Hooks
 from ..optim.clip import global_norm
@@ -89,9 +89,13 @@ class ParallelRows:
         if self.streams == 1 or not divides(batch, self.streams):
             return sums(batch, key)
         sums_of_parts = []
-        for stream, part in zip(streams(self.streams), parts(batch, self.streams), strict=True):
-            with mx.stream(stream):
-                sums_of_parts.append(sums(part, key))
+        outer = PARTS.set(self.streams)
+        try:
+            for stream, part in zip(streams(self.streams), parts(batch, self.streams), strict=True):
+                with mx.stream(stream):
+                    sums_of_parts.append(sums(part, key))
+        finally:
+            PARTS.reset(outer)
         total, *others = sums_of_parts
         for other in others:
             total = tree_map(mx.add, total, other)

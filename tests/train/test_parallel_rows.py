@@ -14,6 +14,7 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.core.cpu_streams import CHOICE
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.core.loss import Loss
+from mlx_transformers.objectives import chunked_loss
 from mlx_transformers.trainer import parallel_rows as parallel
 from mlx_transformers.trainer.forward import Forward
 from mlx_transformers.trainer.step import Step
@@ -88,6 +89,27 @@ def test_adapters_without_dropout_are_trained_in_parts(tmp_path, two_streams, se
     built = tiny.built(tmp_path, *NO_DROPOUT, LORA.format(0.0))
     train(built, [batch(vocab(built))])
     assert [rows for rows, _ in seen] == [2, 2]
+
+
+def test_parts_together_hold_the_logits_of_one_chunk(tmp_path, monkeypatch, two_streams):
+    chunks, plain = [], chunked_loss.linear_cross_entropy
+
+    def recorded(*args, chunk, **options):
+        chunks.append(chunk)
+        return plain(*args, chunk=chunk, **options)
+
+    monkeypatch.setattr(chunked_loss, "linear_cross_entropy", recorded)
+    built = tiny.built(tmp_path, *NO_DROPOUT, "objective.chunk=8")
+    whole = batch(vocab(built))
+    parts = built.step.parallel
+    parts.check(built.step.loss, arrays(whole))
+    chunks.clear()
+    built.step.gradient([arrays(whole)], mx.random.split(mx.random.key(0), 1))
+    assert chunks == [4, 4]
+    parts.settle(1)
+    built.step.rebuild()
+    built.step.gradient([arrays(whole)], mx.random.split(mx.random.key(0), 1))
+    assert chunks == [4, 4, 8]
 
 
 @pytest.mark.parametrize(
