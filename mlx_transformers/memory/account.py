@@ -95,7 +95,7 @@ CPU_QUEUE = Queue(
         chunk=3.1, chunks=6.0, head=5.0, rows=5.0, soft=3.4, related=2.0, comparing=10.0
     ),
     backward=BackwardQueue(
-        head=4.0, sublayer=5.5, states=5.2, again=7.2, layer=1.9, looped=1.5, shared=0.9
+        head=4.0, sublayer=4.2, states=5.2, again=6.8, layer=1.9, looped=1.5, shared=0.9
     ),
     leaves=34,
 )
