@@ -204,12 +204,13 @@ def test_accumulation_keeps_one_sum_of_gradients() -> None:
 
 
 def test_each_further_stream_has_a_gradient_of_the_head_during_the_loss() -> None:
-    """And rows that don't divide into as many parts have one stream."""
-    job = replace(job_of(), batch_size=8)
+    """And its share of a chunk; rows that don't divide into as many parts have one stream."""
+    job = replace(job_of(), batch_size=8, chunk=64)
     one, two, three, four = (account(replace(job, streams=n)) for n in (1, 2, 3, 4))
-    head = two.phases["loss"] - one.phases["loss"]
-    assert head > 0
-    assert four.phases["loss"] - two.phases["loss"] == pytest.approx(2 * head)
+    for n, parts in ((2, two), (4, four)):
+        share = account(replace(job, chunk=64 // n))
+        heads = (n - 1) * job.vocab_size * job.dim * 4
+        assert parts.phases["loss"] - share.phases["loss"] == pytest.approx(heads)
     assert two.phases["backward of block 0"] == one.phases["backward of block 0"]
     assert three.phases == one.phases
 
@@ -218,9 +219,9 @@ def test_a_frozen_head_has_no_gradient_in_any_stream() -> None:
     job = replace(job_of("llama_tiny", "train.batch_size=8"), chunk=64)
     trained = account(job).phases["loss"]
     job.model.embed.freeze()
-    one, two = (account(replace(job, streams=n)) for n in (1, 2))
-    assert one.phases["loss"] == two.phases["loss"]
-    assert one.phases["loss"] < trained - job.vocab_size * job.dim * 4
+    two, share = account(replace(job, streams=2)), account(replace(job, chunk=32))
+    assert two.phases["loss"] == share.phases["loss"]
+    assert account(job).phases["loss"] < trained - job.vocab_size * job.dim * 4
 
 
 def test_a_fault_of_a_kind_is_not_hidden_by_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
