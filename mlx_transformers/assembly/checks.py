@@ -75,10 +75,11 @@ def check_new(recipe: Recipe) -> None:
     """Check a new run: `check_model`, and combinations that only older runs may have.
 
     Raises:
-        RecipeError: as `check_model`, or as `check_rounding`.
+        RecipeError: as `check_model`, `check_rounding` or `check_zeros`.
     """
     check_model(recipe)
     check_rounding(recipe)
+    check_zeros(recipe)
 
 
 def check_start(recipe: Recipe, model: Model) -> None:
@@ -136,6 +137,19 @@ def check_rounding(recipe: Recipe) -> None:
             "[quantize] trains the weights that it rounds, and [adapt] freezes them: leave "
             f"[quantize] out, and set adapt.base_bits = {recipe.quantize.bits}, which packs the "
             "base (QLoRA)."
+        )
+
+
+def check_zeros(recipe: Recipe) -> None:
+    """Check that the weights that a new run prunes are those that it is judged by.
+
+    Raises:
+        RecipeError: they are averages that the optimizer keeps, in which zeros don't stay.
+    """
+    if recipe.prune is not None and recipe.optim.averages:
+        raise RecipeError(
+            f"[prune] sets trained weights to 0, and optim.kind = '{recipe.optim.kind}' is judged "
+            "by averages, in which they aren't 0: take 'adamw', with train.ema for an average."
         )
 
 

@@ -281,7 +281,11 @@ class Step:
             state.scaler.update(finite)
         if state.ema is not None:
             before = snapshot(state.ema.state)
-            state.ema.update(self.model.trainable_parameters())
+            params = self.model.trainable_parameters()
+            state.ema.update(params)
+            if self.projection is not None:  # an average would keep what weights were before 0
+                zeroed = tree_map(lambda a, p: mx.where(p == 0, 0, a), state.ema.average, params)
+                state.ema.state["average"] = zeroed
             state.ema.state.update(select(finite, state.ema.state, before))
         stats = {name: part / weight for name, part in sums["parts"].items()}
         if self.noise is not None:
