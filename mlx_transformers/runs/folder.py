@@ -26,7 +26,9 @@ from .durable import partial_of, replace_text, writing
 
 RUNS = Path("runs")
 """Folder of the runs, below the current one."""
-UNBEGUN = {".lock", ".recipe.toml.partial", ".importing", "checkpoints", "base"}
+IMPORTING = ".importing"
+"""The folder inside that of a new run in which an import or a changed run is written at first."""
+UNBEGUN = {".lock", ".recipe.toml.partial", "checkpoints", "base"}
 """Files of a folder whose run was killed before it wrote its recipe."""
 TEXTS = {"sample", "warning"}
 """Keys of a record whose values are texts; all others are numbers, or null for NaN."""
@@ -102,6 +104,22 @@ class RunFolder:
         """Remove files that a killed process was about to put in place; the run must be locked."""
         for place in (self.plan, self.recipe, self.path / "environment.json"):
             partial_of(place).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove what a killed process left of a run that never began; it must be locked.
+
+        Raises:
+            RunError: another process has made this run since its folder was created.
+        """
+        if self.recipe.exists():
+            raise RunError(f"Another process has just made the run '{self.name}'. Choose a --name.")
+        with writing(self.path):
+            # IMPORTING goes last: by it a folder with other files is known as one without a run.
+            for path in sorted(self.path.iterdir(), key=lambda path: path.name == IMPORTING):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != ".lock":
+                    path.unlink()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -232,7 +250,10 @@ def _taken(name: str, root: Path) -> str:
 
 def _unbegun(path: Path) -> bool:
     """Whether a kill left this folder before it held a recipe."""
-    if not path.is_dir() or not {p.name for p in path.iterdir()} <= UNBEGUN:
+    names = {p.name for p in path.iterdir()} if path.is_dir() else {"a file"}
+    if IMPORTING in names and "recipe.toml" not in names:
+        return True
+    if not names <= UNBEGUN:
         return False
     saved = path / "checkpoints"
     return not saved.exists() or {p.name for p in saved.glob("step-*")} <= {"step-000000"}

@@ -12,7 +12,6 @@ from ..assembly.adapted import read_adapter
 from ..assembly.published import CONFIG, Published, read_source, target_start
 from ..assembly.recipe import Recipe
 from ..core.device import facts
-from ..core.errors import RunError
 from ..core.messages import LogFn
 from ..core.task import Task
 from ..data.tokenizers.numbers import NumberTokenizer
@@ -24,7 +23,7 @@ from ..recipe.toml import to_toml
 from ..recipe.validate import typed
 from ..runs import checkpoint
 from ..runs.durable import replace_text
-from ..runs.folder import RUNS, RunFolder, check_new, create
+from ..runs.folder import IMPORTING, RUNS, RunFolder, check_new, create
 from ..runs.frozen import save_base
 from ..runs.progress import Progress
 from .task_recipe import TASKS, usual_task
@@ -109,10 +108,8 @@ def staged(folder: RunFolder) -> Iterator[RunFolder]:
     Raises:
         RunError: another process has made this run since its folder was created.
     """
-    if folder.recipe.exists():
-        raise RunError(f"Another process has just made the run '{folder.name}'. Choose a --name.")
-    partial = RunFolder(folder.path / ".importing")
-    shutil.rmtree(partial.path, ignore_errors=True)
+    folder.clear()  # a kill may have come between two of the renames below
+    partial = RunFolder(folder.path / IMPORTING)
     try:
         partial.path.mkdir()
         yield partial

@@ -198,14 +198,14 @@ def _begin(
     folder = create(name, stem, root)
     _notify_supervisor(now.built, folder, None)
     with folder.locked():
+        folder.clear()
         try:
             save_base(folder.path, base_weights(now.built.model))
             if start is not None:
                 # Before the run has a recipe: killed early, it must not resume from the seed's.
                 state = done.to_dict() | {"data": None}
                 checkpoint.save(folder.checkpoints, 0, {"model": start}, state)
-            reason, traces = _run_stages(now, recipe, folder, done, say)
-            return Result(folder, done, reason, traces)
+            return Result(folder, done, *_run_stages(now, recipe, folder, done, say))
         except BaseException:
             if done.step == 0:
                 shutil.rmtree(folder.path, ignore_errors=True)  # memory may be exhausted here

@@ -330,6 +330,16 @@ def test_of_several_imports_of_one_name_one_wins(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"x"}
 
 
+def test_an_import_that_is_killed_between_two_renames_is_taken_over(tmp_path: Path) -> None:
+    source = write(tmp_path / "model", "llama")
+    run = import_run(source, "x", tmp_path / "runs")
+    (run.path / ".importing").mkdir()
+    run.recipe.rename(run.path / ".importing" / "recipe.toml")
+    again = import_run(source, "x", tmp_path / "runs")
+    assert load(again.path)[0] is not None
+    assert not (again.path / ".importing").exists()
+
+
 def test_a_killed_import_is_taken_over(tmp_path: Path) -> None:
     source = write(tmp_path / "model", "llama")
     folder = tmp_path / "runs" / "x" / ".importing" / "tokenizer"
