@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from ..assembly.recipe import Recipe
@@ -50,12 +51,17 @@ class Trainings:
     work: Path
     started: int = field(default=0, init=False)
 
-    def start(self, name: str, *options: str, **env: str) -> "subprocess.Popen[str]":
-        """Start a training; `finish` waits for it."""
+    @cached_property
+    def file(self) -> Path:
+        """The recipe's file; written once, since processes read it while others are started."""
         self.work.mkdir(parents=True, exist_ok=True)
         path = self.work / "recipe.toml"
         path.write_text(to_toml({k: v for k, v in tables(self.recipe).items() if k != "log"}))
-        argv = [sys.executable, "-m", "mlx_transformers.cli.main", "train", str(path)]
+        return path
+
+    def start(self, name: str, *options: str, **env: str) -> "subprocess.Popen[str]":
+        """Start a training; `finish` waits for it."""
+        argv = [sys.executable, "-m", "mlx_transformers.cli.main", "train", str(self.file)]
         argv += ["--name", name, "--runs", str(self.work / "runs"), *options]
         for override in self.sets:
             argv += ["--set", override]

@@ -213,6 +213,18 @@ def test_keys_that_short_trainings_would_refuse_are_left_out_of_them(
     assert len(started) == 6
 
 
+def test_the_recipe_of_trainings_is_not_written_again_while_one_reads_it(
+    subject: Subject, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda *args, **options: None)
+    runs = processes.Trainings(subject.recipe, [], tmp_path)
+    runs.start("one")
+    assert "[model]" in runs.file.read_text()
+    runs.file.write_text("read now")
+    runs.start("two")
+    assert runs.file.read_text() == "read now"
+
+
 @pytest.mark.parametrize(("given", "measured_at"), [(320, 240), (200, 200)])
 def test_rows_of_alignments_are_cut_to_whole_sequences(given: int, measured_at: int) -> None:
     evoformer = load_recipe("protein/evoformer_tiny", [f"train.seq_len={given}"])
