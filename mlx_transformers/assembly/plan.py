@@ -152,7 +152,7 @@ def plan(
     else:
         flops = tokens * flops_per_token(model, config.seq_len)
         step_s = flops / matmul_flops(getattr(mx, config.dtype))
-    peak, n_tokens = needs.peak * memory.factor, tokens * config.steps
+    peak, n_tokens = needs.peak * memory.factor, config.tokens
     hours = None
     if estimate is not None:
         short, long = estimate.hours(n_tokens)

@@ -33,6 +33,7 @@ Check = Annotated[
 Flops = Annotated[
     list[float] | None,
     typer.Option(
+        min=1.0,
         help="A budget whose best size is computed; repeatable.",
         show_default="10 and 100 times the grid's largest run",
     ),

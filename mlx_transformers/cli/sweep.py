@@ -38,9 +38,15 @@ Samples = Annotated[
     int | None,
     typer.Option(min=1, help="Points of a random search.", metavar="N", show_default=False),
 ]
-Keep = Annotated[int, typer.Option(min=2, help="Halving keeps one point in so many.", metavar="N")]
+Keep = Annotated[
+    int | None,
+    typer.Option(min=2, help="Halving keeps one point in so many.", metavar="N", show_default="2"),
+]
 Rounds = Annotated[
-    int, typer.Option(min=1, help="Rounds of halving; the last has all steps.", metavar="N")
+    int | None,
+    typer.Option(
+        min=1, help="Rounds of halving; the last has all steps.", metavar="N", show_default="3"
+    ),
 ]
 Name = Annotated[
     str | None,
@@ -59,8 +65,8 @@ def sweep(
     seeds: Seeds = None,
     search: Search = "grid",
     samples: Samples = None,
-    keep: Keep = 2,
-    rounds: Rounds = 3,
+    keep: Keep = None,
+    rounds: Rounds = None,
     name: Name = None,
     runs: Runs = Path("runs"),
 ) -> None:
@@ -72,6 +78,8 @@ def sweep(
     from ..verbs.sweep import Settings
     from ..verbs.sweep import sweep as measure
 
+    if search != "halving" and (keep, rounds) != (None, None):
+        raise typer.BadParameter("--keep and --rounds go with --search halving alone.")
     sets = spelled(set, steps=steps, data=data)
     chosen = {text.partition("=")[0].strip(): "--over" for text in over}
     check_free(sets, chosen | ({"train.seed": "--seeds"} if seeds else {}))
@@ -81,7 +89,7 @@ def sweep(
             over,
             sets,
             seeds=_seeds(seeds),
-            settings=Settings(search, samples, keep, rounds),
+            settings=Settings(search, samples, keep or 2, rounds or 3),
             name=name,
             root=runs,
             say=screen.say,

@@ -1,6 +1,7 @@
 """The tables of a recipe that the trainer reads: `[train]`, `[eval]`, `[checkpoint]`, `[log]`."""
 
 import math
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -208,6 +209,15 @@ class Train(Config):
             until = min(stage.until, step)
             rows, before = rows + (until - before) * stage.rows, until
         return rows + (step - before) * self.batch_size * self.accumulate
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all rows of the run."""
+        short = min(self.steps, self.seq_len_warmup.steps) if self.seq_len_warmup else 0
+        before = [self.rows_before(step) for step in range(short + 1)]
+        rows = enumerate(pairwise(before))
+        cut = sum((end - start) * self.length(step) for step, (start, end) in rows)
+        return cut + (self.rows_before(self.steps) - before[-1]) * self.seq_len
 
     def steps_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the step that reads each row, both counted from 0: int64 [B]."""

@@ -15,10 +15,9 @@ import mlx.core as mx
 from ..assembly.checks import check_new
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.saved import load
-from ..core.errors import RecipeError, RunError, unknown
+from ..core.errors import RecipeError, unknown
 from ..core.loss import Best
 from ..core.messages import LogFn
-from ..core.paths import plain_name
 from ..data.prepare import Progress as Preparing
 from ..decode.cache_size import cache_bytes_per_token
 from ..layers.counts import count
@@ -29,7 +28,7 @@ from ..recipe.load import chain, find
 from ..report.table import Rung
 from ..runs.folder import RUNS, RunFolder
 from ..score.seeds import estimate, paired
-from .rungs import Step, seeded, tables, with_tables
+from .rungs import Step, seeded, study_folder, tables, with_tables
 from .train import train
 from .tuning import TrainFn, Tuned, check_values, last_evaluation, parse_tuning, tuned
 
@@ -82,7 +81,8 @@ def climb(
     """
     steps = _steps(recipe, sets, first, say)
     best = metric_of([step.recipe for step in steps])
-    folder = _ladder_folder(root, f"ladder-{steps[-1].name}" if name is None else name)
+    usual = f"ladder-{steps[-1].name}"
+    folder = study_folder(root, usual if name is None else name, "a ladder", "ladder.json")
     axis = None if tune is None else parse_tuning(tune)
     if axis is not None:
         check_values(steps, axis)
@@ -137,17 +137,6 @@ def _train(
             return None
         runs[seed] = trained
     return TrainedRung(runs, tuning)
-
-
-def _ladder_folder(root: Path, name: str) -> Path:
-    """The folder of a ladder; one with files that no ladder wrote is refused, not written over."""
-    folder = root / plain_name(name, "a ladder", RunError)
-    files = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-    if files and "ladder.json" not in files:
-        raise RunError(
-            f"{folder} holds {files[0]}, which no ladder wrote. Give the ladder another --name."
-        )
-    return folder
 
 
 def _steps(

@@ -4,10 +4,12 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ..assembly.recipe import Recipe
-from ..core.errors import RecipeError
+from ..core.errors import RecipeError, RunError
+from ..core.paths import plain_name
 from ..recipe.merge import merge
 from ..recipe.overrides import parse_sets
 from ..recipe.validate import typed
@@ -19,6 +21,24 @@ class Step:
 
     name: str
     recipe: Recipe
+
+
+def study_folder(root: Path, name: str, what: str, file: str) -> Path:
+    """Return the folder of the runs of `what`, such as "a sweep", which writes `file` at its end.
+
+    Raises:
+        RunError: the name is none of a folder, or the folder holds files that others wrote, over
+            which tables would be written. Hidden files, such as Finder's, are passed over.
+    """
+    folder = root / plain_name(name, what, RunError)
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = [path.name for path in paths if path.is_file() and not path.name.startswith(".")]
+    if files and file not in files:
+        kind = what.partition(" ")[2]
+        raise RunError(
+            f"{folder} holds {files[0]}, which no {kind} wrote. Give the {kind} another --name."
+        )
+    return folder
 
 
 def tables(recipe: Recipe) -> dict[str, Any]:
@@ -97,5 +117,5 @@ def _scale(table: dict[str, Any], ratio: float) -> None:
             _scale(value, ratio)
         elif key == "hidden_dim":
             table[key] = max(8, round(value * ratio / 8) * 8)
-        elif key in ("n_heads", "n_kv_heads") and "head_dim" not in table:
+        elif key in ("n_heads", "n_kv_heads"):
             table[key] = max(1, round(value * ratio))

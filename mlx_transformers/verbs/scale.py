@@ -17,7 +17,6 @@ from ..assembly.recipe import load_recipe
 from ..core.errors import RecipeError, RunError
 from ..core.loss import VAL_LOSS
 from ..core.messages import LogFn
-from ..core.paths import plain_name
 from ..data.prepare import Progress as Preparing
 from ..data.tokenizers.load import load_tokenizer
 from ..layers.counts import count
@@ -25,7 +24,7 @@ from ..report.scaling import FILE, Scaling, Trained
 from ..runs.folder import RUNS, RunFolder
 from ..score import scaling_fit
 from ..score.scaling_fit import LEAST_RUNS, Points
-from .rungs import Step, with_value, with_width
+from .rungs import Step, study_folder, with_value, with_width
 from .sweep import Candidate, check, train_point
 from .train import train
 from .tuning import TrainFn
@@ -78,8 +77,11 @@ def scale(
     """
     base = Step(Path(recipe).stem, load_recipe(recipe, sets))
     runs = candidates(base, grid)
-    folder = root / plain_name(name or f"scale-{base.name}", "a scaling grid", RunError)
-    _check_folder(folder)
+    other = None if grid.held_out is None else _candidate(base, *grid.held_out)
+    if other is not None:
+        _check_held_out(other, runs)
+    usual = f"scale-{base.name}"
+    folder = study_folder(root, usual if name is None else name, "a scaling grid", FILE)
 
     def run(step: Step) -> RunFolder | None:
         result = train(step.recipe, name=step.name, resume="auto", root=folder, say=say,
@@ -96,18 +98,31 @@ def scale(
             return folder, None
         trained.append(result)
     scaling = fitted(trained, flops)
-    if grid.held_out is not None and not _check_prediction(
-        scaling, _candidate(base, *grid.held_out), folder, run, say
-    ):
+    if other is not None and not _check_prediction(scaling, other, folder, run, say):
         return folder, None
     return folder, scaling
+
+
+def _check_held_out(other: Candidate, runs: Sequence[Candidate]) -> None:
+    """Check the run that is to be predicted before the grid is trained.
+
+    Raises:
+        RecipeError: it is one of the grid, or no recipe.
+        RunError: it would not fit in memory.
+    """
+    if any(other.settings == run.settings for run in runs):
+        size = "x".join(other.settings.values())
+        raise RecipeError(
+            f"--check {size} is a run of the grid, to which the law is fitted: a prediction is "
+            "checked by a run outside of it."
+        )
+    check([other], option="--check ")
 
 
 def _check_prediction(
     scaling: Scaling, other: Candidate, folder: Path, run: TrainFn, say: LogFn
 ) -> bool:
     """Predict a run, then train it; false if a signal stopped it."""
-    check([other], option="")
     size = parameters(other.step, RunFolder(folder / scaling.runs[0].run))
     prediction = scaling.predicted(size, tokens_of(other.step))
     say(f"Predicted for {other.step.name}: {prediction.sentence()}")
@@ -124,6 +139,12 @@ def candidates(base: Step, grid: Grid) -> list[Candidate]:
     Raises:
         RecipeError: there are too few, or one is no recipe.
     """
+    for key, is_set in (("eval.patience", base.recipe.eval.patience), ("grow", base.recipe.grow)):
+        if is_set:
+            raise RecipeError(
+                f"A scaling law is fitted to runs of one size that train to their end, and {key} "
+                f"changes that: remove it (--set 'unset=[\"{key}\"]')."
+            )
     n = len(set(grid.widths)) * len(set(grid.steps))
     if n < LEAST_RUNS or min(len(set(grid.widths)), len(set(grid.steps))) < 2:
         raise RecipeError(
@@ -147,8 +168,7 @@ def _cost(candidate: Candidate) -> float:
 
 def tokens_of(step: Step) -> float:
     """Training tokens of a run."""
-    config = step.recipe.train
-    return float(config.steps * config.batch_size * config.accumulate * config.seq_len)
+    return float(step.recipe.train.tokens)
 
 
 def parameters(step: Step, run: RunFolder) -> float:
@@ -198,12 +218,3 @@ def fitted(trained: Sequence[Trained], flops: Sequence[float] = ()) -> Scaling:
     fits = scaling_fit.bootstrap(points, fit)
     largest = float((6 * points.parameters * points.tokens).max())
     return Scaling(list(trained), points, fit, fits, list(flops or (10 * largest, 100 * largest)))
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder with files that no grid wrote."""
-    files = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-    if files and FILE not in files:
-        raise RunError(
-            f"{folder} holds {files[0]}, which no scaling grid wrote. Give the grid another --name."
-        )

@@ -23,14 +23,13 @@ from ..assembly.recipe import load_recipe
 from ..core.errors import MlxtError, RecipeError, RunError
 from ..core.loss import Best
 from ..core.messages import LogFn
-from ..core.paths import plain_name
 from ..data.prepare import Progress as Preparing
 from ..profile.sweep import Axis, parse_axes
 from ..report.sweep import FILE, Point, Sweep
 from ..runs.folder import RUNS, RunFolder
 from ..score.seeds import estimate
 from .ladder import metric_of
-from .rungs import Step, seeded, with_value
+from .rungs import Step, seeded, study_folder, with_value
 from .train import train
 from .tuning import TrainFn, last_evaluation
 
@@ -105,8 +104,7 @@ def sweep(
     points = candidates(base, parse_axes(over, OPTION), settings)
     check(points)
     best = metric_of([point.step.recipe for point in points])
-    folder = root / plain_name(name or f"sweep-{base.name}", "a sweep", RunError)
-    _check_folder(folder)
+    folder = study_folder(root, f"sweep-{base.name}" if name is None else name, "a sweep", FILE)
 
     def run(step: Step) -> RunFolder | None:
         result = train(step.recipe, name=step.name, resume="auto", root=folder, say=say,
@@ -288,12 +286,3 @@ def _point(point: Candidate) -> Point:
         return Point(point.settings, point.values, None, None, point.runs, point.error)
     mean = estimate(list(point.values.values()))
     return Point(point.settings, point.values, mean.mean, mean.error, point.runs)
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder with files that no sweep wrote: its table would be written over them."""
-    files = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-    if files and FILE not in files:
-        raise RunError(
-            f"{folder} holds {files[0]}, which no sweep wrote. Give the sweep another --name."
-        )

@@ -94,6 +94,24 @@ def test_a_width_scales_hidden_layers_and_heads():
     assert recipe.model.dim == 64
     assert recipe.model.block.ffn.hidden_dim == 176
     assert recipe.model.block.mixer.n_heads == 2
+    wide_heads = Step("w", load_recipe("llama_tiny", ["model.block.mixer.head_dim=48"]))
+    assert with_width(wide_heads, 64).recipe.model.block.mixer.n_heads == 2
+
+
+@pytest.mark.parametrize("key", ["eval.patience=2", "grow=[{at=20, n_layers=6}]"])
+def test_a_grid_has_runs_of_one_size_and_full_length(key):
+    base = Step("b", load_recipe("llama_tiny", [key]))
+    with pytest.raises(RecipeError, match=key.partition("=")[0]):
+        candidates(base, Grid((64, 96), (100, 200, 400)))
+
+
+def test_tokens_of_a_run_count_short_rows_and_small_batches():
+    sets = ("train.steps=6", "train.accumulate=2", "train.seq_len=16", "train.batch_size=4",
+            "train.batch_schedule=[{until=3, rows=4}]",
+            "train.seq_len_warmup={start=8, steps=4, shapes=3}")  # fmt: skip
+    train = load_recipe("llama_tiny", sets).train
+    rows, lengths = [4, 4, 4, 8, 8, 8], [8, 8, 12, 12, 16, 16]
+    assert train.tokens == sum(n * length for n, length in zip(rows, lengths, strict=True))
 
 
 def test_a_grid_needs_runs_enough_for_five_numbers():
