@@ -13,8 +13,14 @@ Name = Annotated[
     typer.Option(help="The new run's name.", metavar="NAME", show_default="SRC-METHOD-BITSbit"),
 ]
 Bits = Annotated[
-    int,
-    typer.Option("--bits", "--q-bits", help="Bits of a weight: 2, 3, 4, 5, 6 or 8.", metavar="N"),
+    int | None,
+    typer.Option(
+        "--bits",
+        "--q-bits",
+        help="Bits of a weight: 2, 3, 4, 5, 6 or 8.",
+        metavar="N",
+        show_default="4",
+    ),
 ]
 GroupSize = Annotated[
     int | None,
@@ -63,7 +69,7 @@ Anyway = Annotated[
 def quantize(
     source: ModelSource,
     name: Name = None,
-    bits: Bits = 4,
+    bits: Bits = None,
     group_size: GroupSize = None,
     mode: Mode = "affine",
     method: Method = "plain",

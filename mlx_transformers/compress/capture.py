@@ -9,6 +9,8 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from ..core.context import Context
+from ..layers.adapters.targets import role_of
+from ..layers.ffns.expert import ExpertLinear
 from ..layers.linear import ResidualLinear, matrix
 from ..models.model import Model, last
 
@@ -35,8 +37,27 @@ class Recorder(nn.Module):
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the plain linear layers of a model by path."""
+    """Return the plain linear layers of a model by path, routers included."""
     return {p: m for p, m in sorted(model.named_modules()) if type(m) in LINEAR}
+
+
+def weight_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers that are compressed if nothing else is said, by path: plain linear layers
+    and stacks of experts, but not routers, which are small and decide for all that follows."""
+    return {
+        path: module
+        for path, module in sorted(model.named_modules())
+        if (type(module) in LINEAR or _plain_experts(module)) and not is_router(path, module)
+    }
+
+
+def is_router(path: str, layer: nn.Module) -> bool:
+    """Return whether a layer chooses experts, or the tokens that a block computes."""
+    return role_of(path, layer) == "router"
+
+
+def _plain_experts(module: nn.Module) -> bool:
+    return isinstance(module, ExpertLinear) and module.packing is None
 
 
 LINEAR = (nn.Linear, ResidualLinear)

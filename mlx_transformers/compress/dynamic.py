@@ -38,7 +38,7 @@ class Sparse(Config):
     end: Annotated[float, Field(gt=0, le=1)] = 0.75
     """Share of the steps after which connections no longer change."""
     layers: tuple[str, ...] = ("*",)
-    """Paths of the linear layers, with `*` as in file names."""
+    """Paths of linear layers and experts, with `*` as in file names, which leaves routers out."""
 
     def build(self, model: nn.Module, seed: int, steps: int) -> "Connections":
         """Return the connections of a model, drawn by the seed.

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..core.errors import RecipeError
 from ..core.messages import LogFn
+from ..layers.ffns.expert import ExpertLinear
 from ..layers.linear import matrix
 from ..layers.packed import DTYPES, pack_layers, packable, set_parts
 from ..models.model import Model
@@ -56,6 +57,9 @@ def round_gptq(
             "--mode affine, or --method plain."
         )
     linear = [path for path in linear_layers(model) if path in choices]
+    able = packable(model)
+    if any(isinstance(able[path], ExpertLinear) for path in choices):
+        say("Experts are rounded to nearest: GPTQ doesn't record their inputs.")
     for group in _groups(model, linear):
         moments, tokens = second_moments(model, group, rows)
         for path in [path for path in group if path in moments]:

@@ -94,7 +94,7 @@ def allocate(costs: Costs, sizes: Mapping[str, int], budget: float) -> dict[str,
     remaining = budget * total - sum(
         sizes[path] * how.bits_per_weight for path, how in chosen.items()
     )
-    if remaining < 0:
+    if not remaining >= 0:
         raise RecipeError(
             f"{budget:.2f} bits per weight are fewer than the fewest that MLX packs, "
             f"{next(iter(chosen.values())).bits_per_weight:.2f}: raise the budget."

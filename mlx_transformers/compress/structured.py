@@ -65,7 +65,11 @@ def fewer_layers(table: Table, weights: Weights, gone: Sequence[int]) -> tuple[T
 def head_scores(model: Model, rows: Sequence[mx.array]) -> dict[str, np.ndarray]:
     """Return the mean squared output of each key/value group of heads, by the path of its mixer."""
     blocks = {p: m for p, m in model.named_modules() if isinstance(m, BlockModule)}
-    paths = [f"{path}.mixer.o" for path in sorted(blocks)]
+    groups = {
+        f"{path}.mixer.o": groups_of(block.config.mixer.model_dump())
+        for path, block in sorted(blocks.items())
+    }
+    paths = list(groups)
     sums: dict[str, mx.array] = {}
 
     def see(path: str, x: mx.array) -> None:
@@ -82,14 +86,12 @@ def head_scores(model: Model, rows: Sequence[mx.array]) -> dict[str, np.ndarray]
             mx.eval(model.hidden(model.embedded({"tokens": tokens}, ctx), ctx))
     scores = {}
     for path in paths:
-        block = blocks[path.removesuffix(".mixer.o")]
-        n_groups = groups_of(block.config.mixer.model_dump())
         w, moment = weights[path], sums[path]
-        width = w.shape[1] // n_groups
+        width = w.shape[1] // groups[path]
         scores[path.removesuffix(".o")] = np.array(
             [
                 float(np.array(((w[:, s] @ moment[s, s]) * w[:, s]).sum()))
-                for s in (slice(g * width, (g + 1) * width) for g in range(n_groups))
+                for s in (slice(g * width, (g + 1) * width) for g in range(groups[path]))
             ]
         )
     return scores
@@ -132,8 +134,8 @@ def fewer_heads(
 
 def hidden_scores(model: Model, rows: Sequence[mx.array]) -> dict[str, np.ndarray]:
     """Return the mean squared output of each hidden feature of every ffn, by its path."""
-    blocks = sorted(p for p, m in model.named_modules() if isinstance(m, BlockModule))
-    downs = [f"{path}.ffn.down" for path in blocks if "down" in model_layer(model, f"{path}.ffn")]
+    blocks = {p: m for p, m in sorted(model.named_modules()) if isinstance(m, BlockModule)}
+    downs = [f"{p}.ffn.down" for p, m in blocks.items() if "ffn" in m and "down" in m["ffn"]]
     weights = {path: model_layer(model, path)["weight"] for path in downs}
     sums: dict[str, mx.array] = {}
 
@@ -188,7 +190,10 @@ def groups_of(mixer: Mapping[str, Any]) -> int:
         RecipeError: the mixer is not attention, so its heads can't be pruned.
     """
     if mixer.get("kind") != "attention":
-        raise RecipeError(f"Heads of a mixer of kind '{mixer.get('kind')}' can't be pruned.")
+        raise RecipeError(
+            f"--heads prunes those of attention, and the model has a mixer of kind "
+            f"'{mixer.get('kind')}': prune another part."
+        )
     return int(mixer.get("n_kv_heads") or mixer["n_heads"])
 
 

@@ -16,28 +16,28 @@ from ..layers.packed import LayerPacking, check_fit, divisible
 from ..ops.packed import Packing, straight_through
 from ..ops.pruning import n_of_m_mask
 from ..recipe.config import Config
-from .capture import linear_layers
+from .capture import linear_layers, weight_layers
 from .movement import Movement, MovementMasks, largest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Quantize(LayerPacking):
-    """Quantization-aware training: linear layers compute with rounded weights; the gradient of the
-    rounding is straight-through (Bengio et al. 2013; Jacob et al. 2018).
+    """Quantization-aware training: linear layers and experts compute with rounded weights; the
+    gradient of the rounding is straight-through (Bengio et al. 2013; Jacob et al. 2018).
 
     Weights are stored in float32. Evaluation uses the rounded weights, as `mlxt quantize RUN` with
     the same bits writes them. Frozen layers (`train.freeze`) are rounded too.
     """
 
     layers: tuple[str, ...] = ("*",)
-    """Paths of the linear layers, with `*` as in file names; layers whose width is no multiple of
-    the group are not rounded."""
+    """Paths of linear layers and experts, with `*` as in file names, which leaves routers out;
+    layers whose width is no multiple of the group are not rounded."""
     start: Share = 0.0
     """Share of the steps after which rounding begins."""
 
     def build(self, model: nn.Module) -> "FakeQuantizer":
-        """Return the fake quantizer of a model's linear layers.
+        """Return the fake quantizer of a model's linear layers and experts.
 
         Raises:
             RecipeError: a path matches no linear layer, or a group doesn't divide one.
@@ -103,7 +103,8 @@ class Prune(Config):
     movement: Movement | None = None
     """Learned scores that decide which weights are pruned. None: their magnitude decides."""
     layers: tuple[str, ...] = ("*",)
-    """Paths of the linear layers, with `*` as in file names; `*` alone skips frozen layers."""
+    """Paths of linear layers and experts, with `*` as in file names; `*` alone skips frozen layers
+    and routers."""
 
     @model_validator(mode="after")
     def _one_criterion(self) -> "Prune":
@@ -135,7 +136,7 @@ class Prune(Config):
         return self
 
     def build(self, model: nn.Module) -> "Pruner":
-        """Return the pruner of a model's linear layers.
+        """Return the pruner of a model's linear layers and experts.
 
         Raises:
             RecipeError: a path matches no linear layer or a frozen one, or m doesn't divide one.
@@ -222,16 +223,25 @@ class Pruner:
 
 
 def matching(model: nn.Module, patterns: Sequence[str], key: str) -> dict[str, nn.Module]:
-    """Return the linear layers whose paths match one of some patterns.
+    """Return the linear layers and stacks of experts whose paths match one of some patterns.
+
+    Routers match a pattern that matches nothing else.
 
     Raises:
         RecipeError: a pattern matches none.
     """
-    layers = linear_layers(model)
+    usual, linear = weight_layers(model), linear_layers(model)
+    chosen: dict[str, nn.Module] = {}
     for pattern in patterns:
-        if not any(fnmatchcase(path, pattern) for path in layers):
+        found = _matched(usual, pattern) or _matched(linear, pattern)
+        if not found:
             raise RecipeError(
                 f"{key}: '{pattern}' matches no linear layer. mlxt show --modules lists them, such "
-                f"as {next(iter(layers), 'none')}."
+                f"as {next(iter(linear), 'none')}."
             )
-    return {p: m for p, m in layers.items() if any(fnmatchcase(p, glob) for glob in patterns)}
+        chosen |= found
+    return dict(sorted(chosen.items()))
+
+
+def _matched(layers: Mapping[str, nn.Module], pattern: str) -> dict[str, nn.Module]:
+    return {path: layer for path, layer in layers.items() if fnmatchcase(path, pattern)}

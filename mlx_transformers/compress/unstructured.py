@@ -16,7 +16,11 @@ NofM = tuple[int, int]
 
 
 def prune_magnitude(
-    layers: Mapping[str, nn.Module], sparsity: float, n_of_m: NofM | None, *, together: bool
+    layers: Mapping[str, nn.Module],
+    sparsity: float,
+    n_of_m: NofM | None,
+    *,
+    together: bool = False,
 ) -> None:
     """Set the smallest weights to 0: of each layer, or of all layers together."""
     weights = [matrix(layer) for layer in layers.values()]
@@ -37,8 +41,10 @@ def prune_wanda(
     n_of_m: NofM | None,
     rows: Sequence[mx.array],
 ) -> None:
-    """Set the weights of smallest `|weight| · norm of the input` to 0, per output (Wanda)."""
-    moments, _ = second_moments(model, list(layers), rows)
+    """Set the weights of smallest `|weight| · norm of the input` to 0, per output (Wanda); those of
+    experts, whose inputs are not recorded, by their magnitude alone."""
+    linear = linear_layers(model)
+    moments, _ = second_moments(model, [path for path in layers if path in linear], rows)
     for path, layer in layers.items():
         weight = matrix(layer)
         norms = mx.sqrt(mx.diag(moments[path])) if path in moments else mx.ones(weight.shape[-1:])
@@ -54,14 +60,18 @@ def prune_sparsegpt(
     n_of_m: NofM | None,
     rows: Sequence[mx.array],
 ) -> None:
-    """Prune with SparseGPT, block by block, on inputs from the blocks already pruned."""
-    groups: dict[str, dict[str, nn.Module]] = {}
+    """Prune with SparseGPT, block by block, on inputs from the blocks already pruned.
+
+    Experts, whose inputs are not recorded, are pruned by magnitude.
+    """
+    linear, groups = linear_layers(model), dict[str, dict[str, nn.Module]]()
     for path, layer in layers.items():
         parts = path.split(".")
         block = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
         groups.setdefault(".".join(parts[: block + 1]), {})[path] = layer
     for group in groups.values():
-        moments, tokens = second_moments(model, list(group), rows)
+        moments, tokens = second_moments(model, [path for path in group if path in linear], rows)
+        prune_magnitude({p: m for p, m in group.items() if p not in moments}, sparsity, n_of_m)
         for path, layer in group.items():
             if path not in moments:
                 continue
@@ -76,8 +86,3 @@ def zeros(layers: Mapping[str, nn.Module]) -> float:
     weights = [matrix(layer) for layer in layers.values()]
     total = sum(weight.size for weight in weights)
     return sum(int(np.count_nonzero(np.array(weight) == 0)) for weight in weights) / total
-
-
-def plain_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the layers that pruning applies to: linear layers, routers excluded."""
-    return {p: m for p, m in linear_layers(model).items() if "router" not in p.split(".")}

@@ -51,15 +51,15 @@ def global_masks(
 
 
 def n_of_m_mask(scores: mx.array, n: int, m: int) -> mx.array:
-    """Return a mask that keeps the `n` highest scores of every `m` inputs of `[out, in]`.
+    """Return a mask that keeps the `n` highest scores of every `m` inputs of `[..., out, in]`.
 
     Raises:
         ValueError: the inputs don't divide into groups of m, or n is not within them.
     """
-    out, width = scores.shape
+    width = scores.shape[-1]
     if width % m or not 0 < n <= m:
         raise ValueError(f"{width} inputs have no {n} of every {m}.")
-    return keep_highest(scores.reshape(out, -1, m), m - n).reshape(out, width)
+    return keep_highest(scores.reshape(-1, m), m - n).reshape(scores.shape)
 
 
 def wanda_scores(weight: mx.array, norms: mx.array) -> mx.array:

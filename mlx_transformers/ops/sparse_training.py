@@ -59,6 +59,8 @@ def densities(
 ) -> dict[str, float]:
     """Return the density of each matrix at a total sparsity: uniform, or Erdős-Rényi (ERK).
 
+    Matrices `[E, out, in]` of experts have the density of one of them.
+
     ERK scales densities with `(sum of sizes) / (product of sizes)`; matrices that would exceed 1
     are dense, and the others share the rest (Evci et al. 2020, section 3).
 
@@ -70,7 +72,7 @@ def densities(
     if not erk:
         return dict.fromkeys(shapes, 1 - sparsity)
     size = {name: math.prod(shape) for name, shape in shapes.items()}
-    raw = {name: sum(shape) / size[name] for name, shape in shapes.items()}
+    raw = {name: sum(shape[-2:]) / math.prod(shape[-2:]) for name, shape in shapes.items()}
     dense: set[str] = set()
     while True:
         budget = (1 - sparsity) * sum(size.values()) - sum(size[name] for name in dense)

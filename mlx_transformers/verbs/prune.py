@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from ..assembly.published import typed_model
 from ..assembly.saved import load
+from ..compress.capture import linear_layers, weight_layers
 from ..compress.channels import channel_scores, narrower_stream, narrower_table
 from ..compress.fidelity import LOSSY, Fidelity
 from ..compress.structured import (
@@ -23,7 +24,6 @@ from ..compress.structured import (
 )
 from ..compress.unstructured import (
     NofM,
-    plain_layers,
     prune_magnitude,
     prune_sparsegpt,
     prune_wanda,
@@ -142,8 +142,8 @@ def prune(
         text = sample_text(settings.calibrate, origin.recipe, origin.tokenizer, model.vocab_size)
         model, changes = _smaller(origin, model, settings, text, say)
         if settings.sparsity is not None or n_of_m is not None:
-            _sparse(model, settings, n_of_m, text)
-            say(f"Zeros in linear layers: {zeros(plain_layers(model)):.1%}")
+            _sparse(model, settings, n_of_m, text, say)
+            say(f"Zeros in linear layers: {zeros(weight_layers(model)):.1%}")
             changes["prune"] = {"sparsity": 0.0}
         difference = gate(before, model, text.held_out, LOSSY, "Prune less", anyway=settings.anyway)
         about = {
@@ -183,14 +183,18 @@ def shapes(model: Model) -> dict[str, tuple[int, ...]]:
 
 def _rewind(model: Model, early: Model) -> None:
     """Give a pruned model the parameters of an earlier one, but for its zeros."""
-    masks = {path: matrix(layer) != 0 for path, layer in plain_layers(model).items()}
+    masks = {path: matrix(layer) != 0 for path, layer in weight_layers(model).items()}
     model.update(early.parameters())
-    for path, layer in plain_layers(model).items():
+    for path, layer in weight_layers(model).items():
         layer["weight"] = mx.where(masks[path], matrix(layer), 0)
 
 
-def _sparse(model: Model, settings: Settings, n_of_m: NofM | None, text: Sample) -> None:
-    layers, share = plain_layers(model), settings.sparsity or 0.0
+def _sparse(
+    model: Model, settings: Settings, n_of_m: NofM | None, text: Sample, say: LogFn
+) -> None:
+    layers, share = weight_layers(model), settings.sparsity or 0.0
+    if settings.method in ("wanda", "sparsegpt") and layers.keys() - linear_layers(model):
+        say(f"Experts are pruned by magnitude: {settings.method} doesn't record their inputs.")
     if n_of_m is not None:
         for path, layer in layers.items():
             if layer["weight"].shape[-1] % n_of_m[1]:
@@ -254,6 +258,14 @@ def sizes(model: Model) -> tuple[int, int]:
 
 def _model(table: dict[str, Any], weights: dict[str, Any], where: str) -> Model:
     model = typed_model(table, where).build(table["vocab_size"])
+    expected = shapes(model)
+    for name, array in weights.items():
+        if expected.get(name) != array.shape:
+            raise RecipeError(
+                f"{where}: {name} has the shape {list(array.shape)}, and the smaller model needs "
+                f"{list(expected.get(name, ()))}, so its size doesn't follow from the number of "
+                "heads, hidden features or layers: prune another part."
+            )
     model.update(tree_unflatten(list(weights.items())))
     return model
 

@@ -9,6 +9,7 @@ from typing import Literal, cast, get_args
 import mlx.nn as nn
 
 from ..compress.activation_scales import scale_and_clip
+from ..compress.capture import is_router
 from ..compress.fidelity import LOSSY, Fidelity
 from ..compress.rounding import round_gptq, round_plain
 from ..compress.sensitivity import allocate, costs_of
@@ -41,7 +42,8 @@ class Settings:
     """How a model is quantized.
 
     Attributes:
-        bits: of a weight; with `mixed` those of the plain model of the same size.
+        bits: of a weight; with `mixed` those of the plain model of the same size; None: 4, or what
+            the mode has.
         group_size: weights that share a scale; None: 64, or what the mode has.
         mode: how codes become numbers.
         method: how weights are rounded.
@@ -52,7 +54,7 @@ class Settings:
         anyway: write a result that is far from its source.
     """
 
-    bits: int = 4
+    bits: int | None = None
     group_size: int | None = None
     mode: str = "affine"
     method: str = "plain"
@@ -74,8 +76,7 @@ class Settings:
             raise RunError(unknown("dtype", self.dtype, DTYPES))
         if self.budget is not None and self.method != "mixed":
             raise RunError("--budget has no effect without --method mixed.")
-        bits, size = FIXED.get(self.mode, (self.bits, 64))
-        return _existing(Packing(bits, self.group_size or size, cast(Mode, self.mode)))
+        return _packing(self.bits, self.group_size, self.mode)
 
 
 def quantize(
@@ -193,11 +194,14 @@ def _mixed(
 ) -> dict[str, Packing]:
     if usual.mode != "affine":
         raise RunError("--method mixed chooses bits of mode affine: leave --mode out.")
-    free = [path for path, how in choices.items() if how == usual]
+    patterns = [text.rpartition("=")[0] for text in settings.layers]
+    free = [path for path in choices if not any(fnmatchcase(path, glob) for glob in patterns)]
+    if not free:
+        raise RunError("--method mixed chooses no bits, since --layer sets those of all layers.")
     able = packable(model)
     sizes = {path: _size(able[path]) for path in free}
     costs = costs_of(model, free, usual.group_size, text.calibration[:2])
-    budget = settings.budget or usual.bits_per_weight
+    budget = usual.bits_per_weight if settings.budget is None else settings.budget
     chosen = choices | allocate(costs, sizes, budget)
     counts = {b: sum(how.bits == b for how in chosen.values()) for b in range(2, 9)}
     listed = ", ".join(f"{n} of {bits} bits" for bits, n in counts.items() if n)
@@ -217,8 +221,7 @@ def _round(
 
 
 def _usually(path: str, layer: nn.Module) -> bool:
-    router = any(part in ("router", "gate_router", "route") for part in path.split("."))
-    return path in TABLES or (not isinstance(layer, nn.Embedding) and not router)
+    return path in TABLES or not (isinstance(layer, nn.Embedding) or is_router(path, layer))
 
 
 def _pattern(text: str, usual: Packing) -> tuple[str, Packing | None]:
@@ -229,16 +232,23 @@ def _pattern(text: str, usual: Packing) -> tuple[str, Packing | None]:
         return pattern, None
     bits, _, rest = how.partition(":")
     size, _, mode = rest.partition(":")
+    mode = mode or usual.mode
+    default = usual.group_size if mode == usual.mode else None
     try:
-        numbers = int(bits), int(size) if size else usual.group_size
+        return pattern, _packing(int(bits), int(size) if size else default, mode)
+    except RunError as error:
+        raise RunError(f"--layer {text}: {error}") from None
     except ValueError:
         raise RecipeError(
             f"--layer {text}: '{how}' is not BITS[:GROUP_SIZE[:MODE]], as in 6:32, nor no."
         ) from None
-    return pattern, _existing(Packing(*numbers, cast(Mode, mode or usual.mode)))
 
 
-def _existing(how: Packing) -> Packing:
+def _packing(bits: int | None, group_size: int | None, mode: str) -> Packing:
+    """The packing of a mode; what is None is the mode's only one, or 4 bits in groups of 64."""
+    usual = FIXED.get(mode, (4, 64))
+    bits, size = (at if n is None else n for n, at in zip((bits, group_size), usual, strict=True))
+    how = Packing(bits, size, cast(Mode, mode))
     if fault := how.fault():
         raise RunError(f"MLX has no such packing: {fault}.")
     return how

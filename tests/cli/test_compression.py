@@ -10,9 +10,11 @@ from mlx.utils import tree_flatten
 
 from cli.conftest import Mlxt
 from mlx_transformers.assembly.saved import load
-from mlx_transformers.compress.unstructured import plain_layers, zeros
+from mlx_transformers.compress.capture import weight_layers
+from mlx_transformers.compress.unstructured import zeros
 from mlx_transformers.layers.linear import matrix
 from mlx_transformers.layers.packed import packed_layers
+from mlx_transformers.ops.packed import Packing
 from mlx_transformers.verbs import export_run
 
 
@@ -41,6 +43,16 @@ def test_a_run_is_quantized_opened_and_exported(source: str, home: Path, mlxt: M
         done = mlxt("quantize", source, "--name", method, *options)
         assert done.code == 0, done.err
         assert "KL from the source" in done.out
+    mixed = ("--group-size", "32", "--method", "mixed", "--layer", "*.k=4")
+    for options in (("--mode", "mxfp4", "--layer", "*.q=8::mxfp8"), mixed):
+        done = mlxt("quantize", source, "--name", options[1], *options)
+        assert done.code == 0, done.err
+    modes, bits = (
+        {path: how for path, _, how in packed_layers(load(name)[0])} for name in ("mxfp4", "32")
+    )
+    assert modes["stack.blocks.0.mixer.q"] == Packing(8, 32, "mxfp8")
+    assert modes["stack.blocks.0.mixer.k"] == Packing(4, 32, "mxfp4")
+    assert bits["stack.blocks.0.mixer.k"] == Packing(4, 32)
     model, _ = load("gptq")
     assert all(how.group_size == 32 for _, _, how in packed_layers(model))
     assert mlxt("generate", "--run", "mixed", "--prompt", "the", "--max-tokens", "2").code == 0
@@ -57,6 +69,10 @@ def test_a_run_is_quantized_opened_and_exported(source: str, home: Path, mlxt: M
         (("--group-size", "32", "--layer", "nope=8"), "no layer"),
         (("--group-size", "32", "--calibrate", "short.txt"), "--calibrate FILE"),
         (("--method", "gtpq"), "gptq"),
+        (("--mode", "mxfp4", "--bits", "8"), "mxfp4 has 4 bits in groups of 32, not 8"),
+        (("--group-size", "32", "--layer", "*.q=4:64:mxfp4"), "--layer *.q=4:64:mxfp4: MLX has no"),
+        (("--group-size", "32", "--method", "mixed", "--budget", "0"), "0.00 bits per weight"),
+        (("--group-size", "32", "--method", "mixed", "--layer", "*=4"), "chooses no bits"),
     ],
 )
 def test_what_cannot_be_quantized_has_a_cure_and_leaves_nothing(
@@ -73,10 +89,10 @@ def test_single_weights_go_and_stay_away(source: str, mlxt: Mlxt) -> None:
     for method in ("magnitude", "wanda", "sparsegpt"):
         done = mlxt("prune", source, "--name", method, "--method", method, "--sparsity", "0.5")
         assert done.code == 0, done.err
-        share = zeros(plain_layers(load(method)[0]))
+        share = zeros(weight_layers(load(method)[0]))
         assert share == pytest.approx(0.5, abs=0.02)
     assert mlxt("finetune", "wanda", "tiny.toml", "--name", "on").code == 0
-    before, after = (plain_layers(load(name)[0]) for name in ("wanda", "on"))
+    before, after = (weight_layers(load(name)[0]) for name in ("wanda", "on"))
     for path, layer in before.items():
         old, new = np.array(matrix(layer)), np.array(matrix(after[path]))
         assert not new[old == 0].any()
@@ -112,7 +128,7 @@ def test_what_pruning_leaves_is_rewound(source: str, home: Path, mlxt: Mlxt) -> 
     done = mlxt("prune", "long", "--name", "ticket", *how, "2")
     assert done.code == 0, done.err
     early, late, found = (
-        plain_layers(load(name)[0])
+        weight_layers(load(name)[0])
         for name in (str(home / "runs/long/checkpoints/step-000002"), "long", "ticket")
     )
     for path in found:
@@ -132,7 +148,7 @@ def test_training_rounds_and_prunes(source: str, mlxt: Mlxt) -> None:
     more = ("--set", "prune.sparsity=0.5", "--set", "prune.end=0.5")
     done = mlxt("train", "tiny.toml", "--name", "qat", *sets, *more)
     assert done.code == 0, done.err
-    assert zeros(plain_layers(load("qat")[0])) == pytest.approx(0.5, abs=0.02)
+    assert zeros(weight_layers(load("qat")[0])) == pytest.approx(0.5, abs=0.02)
 
 
 def test_an_export_is_read_again_and_refused_where_it_is_another_model(

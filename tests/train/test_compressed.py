@@ -1,11 +1,13 @@
-"""Pruning while a model trains: averages of the weights."""
+"""Rounding and pruning while a model trains: which layers, and averages of the weights."""
 
+import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.runs import checkpoint as ck
+from mlx_transformers.verbs.prune import Settings, prune
 
 from . import tiny
 
@@ -25,3 +27,36 @@ def test_an_average_of_pruned_weights_is_zero_where_they_are(tmp_path):
 def test_averages_of_an_optimizer_cannot_be_pruned(tmp_path):
     with pytest.raises(RecipeError, match="'schedule_free' is judged by averages"):
         tiny.run(tmp_path, "prune.sparsity=0.5", "optim={kind='schedule_free', learning_rate=0.01}")
+
+
+def test_experts_are_rounded_and_pruned_and_routers_are_not(tmp_path):
+    experts = tiny.moe().replace("hidden_dim=16", "hidden_dim=32")
+    more = ("quantize={bits=2, group_size=32}", "prune={n_of_m=[2, 4]}")
+    built = tiny.built(tmp_path, "model.dim=32", experts, *more)
+    names = built.step.loss.rounding.names
+    assert names == built.step.projection.shapes.keys()
+    expert = "stack.blocks.0.ffn.experts.up.weight"
+    assert expert in names
+    assert not any("router" in name for name in names)
+    weight = dict(tree_flatten(built.model.parameters()))[expert]
+    assert weight.shape == (4, 32, 32)
+    tree = tree_unflatten([(expert, weight)])
+    zeroed = dict(tree_flatten(built.step.projection(tree, tree, mx.array(1.0))))[expert]
+    assert (np.array(zeroed != 0).reshape(4, 32, 8, 4).sum(axis=-1) == 2).all()
+
+
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt"])
+def test_experts_are_pruned_by_the_verb_as_far_as_linear_layers(tmp_path, method):
+    done = tiny.run(tmp_path, tiny.moe(), "train.steps=1")
+    said: list[str] = []
+    how = Settings(method, 0.5, anyway=True)
+    folder, _ = prune(str(done.folder.path), how, name="p", root=tmp_path, say=said.append)
+    trees, _ = ck.load(folder.newest())
+    weights = dict(tree_flatten(trees["model"]))
+    shares = {name: float(np.mean(np.array(array) == 0)) for name, array in weights.items()}
+    assert shares["stack.blocks.1.ffn.experts.down.weight"] == pytest.approx(0.5, abs=0.03)
+    assert shares["stack.blocks.1.mixer.v.weight"] == pytest.approx(0.5, abs=0.03)
+    assert shares["stack.blocks.1.ffn.router.gate.weight"] == 0
+    assert any("Experts are pruned by magnitude" in each for each in said) == (
+        method != "magnitude"
+    )
