@@ -48,6 +48,8 @@ def sparsegpt(
     factor = inverse_factor(h, damp)
     n = w.shape[1]
     keep = np.ones(w.shape, bool)
+    if n_of_m is not None:  # a group of m doesn't reach into the next block
+        block = max(block - block % n_of_m[1], n_of_m[1])
     for start in range(0, n, block):
         end = min(start + block, n)
         scale = np.diag(factor)[start:end]

@@ -93,6 +93,12 @@ def test_second_order_methods_lose_less_than_rounding_and_magnitude() -> None:
     assert output_error(found.weight) < 0.9 * output_error(WEIGHT * mask)
 
 
+@pytest.mark.parametrize("n_of_m", [(2, 3), (3, 7), (20, 63)])
+def test_sparsegpt_keeps_n_of_every_m_across_its_blocks(n_of_m: tuple[int, int]) -> None:
+    mask = sparsegpt(WEIGHT[:, :63], H[:63, :63], n_of_m=n_of_m, block=32).mask
+    assert (mask.reshape(6, -1, n_of_m[1]).sum(axis=-1) == n_of_m[0]).all()
+
+
 def test_awq_lets_inputs_of_large_magnitude_lose_less() -> None:
     how = packed.Packing(3, 32)
     x = mx.array(INPUTS * np.where(np.arange(64) % 8 == 0, 20, 1))
