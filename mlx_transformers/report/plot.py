@@ -126,7 +126,7 @@ def interval_curves(
     texts = [text for points in curves.values() for text, _, _ in points]
     numbers = _numbers(texts)
     with _named_lines(path, across, up) as axes:
-        if numbers and min(numbers.values()) > 0:
+        if len(set(numbers.values())) > 1 and min(numbers.values()) > 0:  # one has no scale
             axes.set_xscale("log")
         for name, points in curves.items():
             placed = [(numbers.get(text, text), value, error) for text, value, error in points]

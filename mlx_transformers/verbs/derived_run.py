@@ -21,6 +21,7 @@ from ..core.paths import expanded
 from ..core.task import described
 from ..core.tree import Tree
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..layers.packed import packed_layers
 from ..models.model import Model
 from ..recipe.load import resolve_data
 from ..recipe.toml import to_toml
@@ -55,6 +56,20 @@ class Origin:
     def model(self) -> Model:
         """Load its model, each time a new one."""
         return load(self.checkpoint)[0]
+
+    def plain_model(self, verb: str) -> Model:
+        """Load its model, whose weights `verb` changes.
+
+        Raises:
+            RunError: they are packed.
+        """
+        model = self.model()
+        if next(packed_layers(model), None) is not None:
+            raise RunError(
+                f"{self.where} is quantized: {verb} the model that it was made of, and quantize "
+                "the result."
+            )
+        return model
 
     def recipe_with(self, model: dict[str, Any]) -> Recipe:
         """Return its recipe with another `[model]` table."""

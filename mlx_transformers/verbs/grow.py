@@ -86,7 +86,7 @@ def grow(
     """
     check_new(name, root)
     with origin_of(source, root) as origin:
-        small = origin.model()
+        small = origin.plain_model("grow")
         table = grown_table(origin, model_table(origin, small), growth)
         model = build_model(origin.recipe_with(table), origin.tokenizer, reads_text=False)
         weights = grown(small, model, growth)

@@ -33,7 +33,6 @@ from ..core.errors import RecipeError, RunError, unknown
 from ..core.messages import LogFn
 from ..layers.counts import count
 from ..layers.linear import matrix
-from ..layers.packed import packed_layers
 from ..models.model import Model, layers_of
 from ..runs.checkpoint import step_of
 from ..runs.folder import RUNS, RunFolder, check_new
@@ -136,9 +135,7 @@ def prune(
     check_new(name, root)
     with origin_of(source, root) as origin:
         early = None if settings.rewind is None else earlier(origin, settings.rewind)
-        before, model = origin.model(), origin.model()
-        if next(packed_layers(model), None) is not None:
-            raise RunError(f"{source} is quantized: prune the model that it was made of.")
+        before, model = origin.plain_model("prune"), origin.model()
         text = sample_text(settings.calibrate, origin.recipe, origin.tokenizer, model.vocab_size)
         model, changes = _smaller(origin, model, settings, text, say)
         if settings.sparsity is not None or n_of_m is not None:

@@ -167,7 +167,7 @@ def candidates(base: Step, axes: Sequence[Axis], settings: Settings) -> list[Can
         rows = list(itertools.product(*(axis.values for axis in axes)))
         if settings.samples is not None and settings.samples < len(rows):
             rows = drawn.sample(rows, settings.samples)
-    points = []
+    points, seen = list[Candidate](), dict[str, dict[str, str]]()
     for row in rows:
         step = base
         for key, value in zip(keys, row, strict=True):
@@ -175,7 +175,14 @@ def candidates(base: Step, axes: Sequence[Axis], settings: Settings) -> list[Can
                 step = with_value(step, key, value)
             except RecipeError as error:
                 raise RecipeError(f"{OPTION} {key}={value}: {error}") from None
-        points.append(Candidate(dict(zip(keys, row, strict=True)), step))
+        settings_of_row = dict(zip(keys, row, strict=True))
+        same = seen.setdefault(repr(step.recipe.model_dump()), settings_of_row)
+        if same is not settings_of_row:
+            raise RecipeError(
+                f"{OPTION}: {_shown(same)} and {_shown(settings_of_row)} are one recipe. Give each "
+                "value once."
+            )
+        points.append(Candidate(settings_of_row, step))
     return points
 
 
@@ -217,12 +224,16 @@ def check(points: Sequence[Candidate], option: str = f"{OPTION} ") -> None:
         RunError: a point would not fit in memory; names it.
     """
     for point in points:
-        where = ", ".join(f"{key}={value}" for key, value in point.settings.items())
+        where = _shown(point.settings)
         try:
             check_new(point.step.recipe)
             check_fits(plan(point.step.recipe, draft_model(point.step.recipe)))
         except MlxtError as error:
             raise type(error)(f"{option}{where}: {error}") from None
+
+
+def _shown(settings: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 
 def halved(base: Step, points: Sequence[Candidate], settings: Settings) -> list[int]:

@@ -74,7 +74,7 @@ def upcycle(
     """
     check_new(name, root)
     with origin_of(source, root) as origin:
-        dense = origin.model()
+        dense = origin.plain_model("upcycle")
         table = expert_table(origin, model_table(origin, dense), experts)
         model = build_model(origin.recipe_with(table), origin.tokenizer, reads_text=False)
         check_routers(model)

@@ -143,6 +143,18 @@ def test_what_pruning_leaves_is_rewound(source: str, home: Path, mlxt: Mlxt) -> 
     assert "--rewind goes with" in done.err
 
 
+def test_a_quantized_run_is_changed_before_it_is_quantized(source: str, mlxt: Mlxt) -> None:
+    assert mlxt("quantize", source, "--name", "q", "--group-size", "32", "--anyway").code == 0
+    for verb, *options in (
+        ("prune", "--sparsity", "0.5"),
+        ("grow", "--layers", "3"),
+        ("upcycle", "--experts", "4"),
+    ):
+        done = mlxt(verb, "q", *options)
+        assert done.code == 1
+        assert f"q is quantized: {verb} the model that it was made of" in done.err
+
+
 def test_training_rounds_and_prunes(source: str, mlxt: Mlxt) -> None:
     sets = ("--set", "quantize.bits=4", "--set", "quantize.group_size=32")
     more = ("--set", "prune.sparsity=0.5", "--set", "prune.end=0.5")

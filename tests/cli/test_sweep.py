@@ -114,6 +114,12 @@ def test_tokens_of_a_run_count_short_rows_and_small_batches():
     assert train.tokens == sum(n * length for n, length in zip(rows, lengths, strict=True))
 
 
+def test_two_spellings_of_one_value_are_refused():
+    axes = [Axis("optim.learning_rate", ("1e-2", "0.01"))]
+    with pytest.raises(RecipeError, match=r"=1e-2 and optim.learning_rate=0.01 are one recipe"):
+        sweep.candidates(BASE, axes, sweep.Settings())
+
+
 def test_a_grid_needs_runs_enough_for_five_numbers():
     with pytest.raises(RecipeError, match="6 runs"):
         candidates(BASE, Grid((64, 96), (100, 200)))
