@@ -1,4 +1,4 @@
-"""Activation (gradient) checkpointing: save a function's inputs and recompute its activations."""
+"""Gradient checkpointing (activation checkpointing): save inputs, recompute the activations."""
 
 from collections.abc import Callable, Sequence
 from contextvars import copy_context

@@ -1,4 +1,4 @@
-"""The data loaders of training and evaluation: streams of batches, as NumPy arrays."""
+"""The data loaders of training and evaluation: streams of batches (DataLoader), as NumPy arrays."""
 
 import time
 from collections.abc import Callable, Generator, Iterator

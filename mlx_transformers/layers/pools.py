@@ -111,7 +111,7 @@ class Scalar(PoolKind):
 
     kind: Literal["scalar"] = "scalar"
     reads: Reads = "last"
-    """The vector that is read: the first token's, the last token's, or the mean of all."""
+    """The vector that is read, as in `classifier`."""
     bias: bool = True
     """Whether there is a bias b."""
     dropout: float = Field(0.0, ge=0, lt=1)
