@@ -163,7 +163,7 @@ def test_mlx_lm_has_no_place_for_updates_of_some_modules(base: Path, tmp_path: P
         ({"init_lora_weights": "pissa_niter_4"}, "pissa"),
         ({"lora_bias": True}, "lora_bias"),
         ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
-        ({"peft_type": "LOHA"}, "LOHA"),
+        ({"peft_type": "BOFT"}, "BOFT"),
     ],
     ids=str,
 )

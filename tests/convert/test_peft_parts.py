@@ -153,6 +153,33 @@ def test_adalora_is_divided_by_its_rank_before_pruning(base: Path, tmp_path: Pat
     assert mx.abs(logits(base, adapter) - logits(base, None)).max() > 1e-3
 
 
+@pytest.mark.parametrize("kind", ["LOHA", "LOKR"])
+def test_products_of_low_rank_matrices_are_read_as_lora(
+    base: Path, tmp_path: Path, kind: str
+) -> None:
+    """`W + alpha / r (A B) ∘ (C D)`, or `W + alpha / r A ⊗ (C D)`, as in peft/tuners/loha/layer.py
+    and lokr/layer.py."""
+    module, (out, width) = "model.layers.1.mlp.up_proj", UP
+    if kind == "LOHA":
+        parts = {"w1_a": drawn(out, 3), "w1_b": drawn(3, width),
+                 "w2_a": drawn(out, 3), "w2_b": drawn(3, width)}  # fmt: skip
+        change = (parts["w1_a"] @ parts["w1_b"]) * (parts["w2_a"] @ parts["w2_b"])
+    else:
+        parts = {"w1": drawn(4, 2), "w2_a": drawn(out // 4, 3), "w2_b": drawn(3, width // 2)}
+        change = mx.kron(parts["w1"], parts["w2_a"] @ parts["w2_b"])
+    start = "hada" if kind == "LOHA" else "lokr"
+    tensors = {f"base_model.model.{module}.{start}_{name}": x for name, x in parts.items()}
+    arrays = dict(read_tensors(base))
+    arrays[f"{module}.weight"] += 5 / 3 * change
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged/config.json").write_text(json.dumps(CONFIG))
+    write_tensors(tmp_path / "merged", arrays)
+    options = {"r": 6, "alpha": 8, "rank_pattern": {"up_proj": 3}, "alpha_pattern": {"mlp.*": 5}}
+    adapter = saved(tmp_path / "a", tensors, peft_type=kind, **options)
+    assert mx.abs(logits(base, adapter) - logits(tmp_path / "merged", None)).max() < 1e-5
+    assert mx.abs(logits(base, adapter) - logits(base, None)).max() > 1e-3
+
+
 def test_norms_that_equal_those_of_the_base_are_refused_in_plain_words(
     base: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,8 @@ from ...core.errors import ConvertError, unknown
 from . import peft_kinds
 from .experts import expert_factors, stacked_factors
 from .layout import Arrays, Factors, Layout, Opened, low_rank_table, low_rank_weights
-from .peft_folder import PeftFolder, with_trained
+from .peft_folder import PeftFolder, of_module, with_trained
+from .peft_products import as_lora
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -33,14 +34,15 @@ SELECTING = frozenset(
         *("encoder_reparameterization_type", "init_weights", "init_ia3_weights"),
         *("projection_prng_key", "d_initial", "token_indices", "trainable_token_indices"),
         *("target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "total_step"),
-        *("orth_reg_weight",),
+        *("orth_reg_weight", "use_effective_conv2d", "decompose_both", "decompose_factor"),
     }
 )
 """Keys that choose layers, or act in training alone: the tensors hold what they lead to."""
 READ = frozenset(
     {
         *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "alpha_pattern"),
-        *("init_r", "init_lora_weights", "num_virtual_tokens", "save_projection", "vera_dropout"),
+        *("alpha", "init_r", "init_lora_weights", "num_virtual_tokens"),
+        *("save_projection", "vera_dropout"),
     }
 )
 CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -182,16 +184,15 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     if config["peft_type"] == "ADALORA":
         first = float(config.get("init_r", INIT_R))
         return (alpha if alpha > 0 else rank) / (first + 1e-5)
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            alpha = float(value)
-            break
+    alpha = of_module(config, "alpha_pattern", module, alpha)
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 KINDS: dict[str, Callable[[PeftFolder], Opened]] = {
     "LORA": _lora,
     "ADALORA": _lora,
+    "LOHA": lambda folder: _lora(as_lora(folder)),
+    "LOKR": lambda folder: _lora(as_lora(folder)),
     "LN_TUNING": peft_kinds.trained_parts,
     "TRAINABLE_TOKENS": peft_kinds.trained_parts,
     "IA3": peft_kinds.ia3,

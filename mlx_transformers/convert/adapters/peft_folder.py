@@ -37,6 +37,14 @@ class PeftFolder:
     base: Arrays
 
 
+def of_module(config: Mapping[str, Any], key: str, module: str, usual: float) -> float:
+    """The number that the first pattern in the table `key` gives a module, or the usual one."""
+    for pattern, value in (config.get(key) or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return float(value)
+    return float(usual)
+
+
 def with_trained(
     folder: PeftFolder, table: dict[str, Any], weights: Arrays, rest: Arrays
 ) -> Opened:
