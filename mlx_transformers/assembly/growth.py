@@ -67,6 +67,11 @@ def grown_kind(model: ModelKind, stage: Grow) -> ModelKind:
         changes["block"] = block.model_copy(update={"ffn": wide})
     if stage.n_layers is not None:
         _check_larger(stage.at, "n_layers", stage.n_layers, model.n_layers)
+        if stage.method == "identity" and model.n_distinct is not None:
+            raise ValueError(
+                "grow: n_distinct repeats layers with the same weights, so that no layer adds "
+                "nothing: take method = 'stack'."
+            )
         if stage.method == "identity" and block.placement != "pre":
             raise ValueError(
                 f"grow: block.placement = '{block.placement}' norms the residual stream, so no "

@@ -130,10 +130,16 @@ class Recipe(Config):
             )
         return self
 
+    @property
+    def masks_weights(self) -> bool:
+        """Whether masks are trained beside the weights: `[sparse]`, or movement pruning."""
+        return self.sparse is not None or (
+            self.prune is not None and self.prune.movement is not None
+        )
+
     @model_validator(mode="after")
     def _connections_are_whole(self) -> "Recipe":
-        masks_scores = self.prune is not None and self.prune.movement is not None
-        if self.sparse is None and not masks_scores:
+        if not self.masks_weights:
             return self
         train, optim = self.train, self.optim
         conflicts = {

@@ -105,6 +105,11 @@ def _origin(where: str, run: str, root: Path) -> Origin:
             "its next tokens: take a run of a decoder."
         )
     recipe = load_recipe(folder.recipe).stage(step_of(saved), saved=True)
+    if recipe.adapt is not None:
+        raise RunError(
+            f"{where} has adapters on weights that are another run's: `mlxt fuse {run}` makes a "
+            "model of both, which can be changed."
+        )
     return Origin(where, folder, saved, recipe, tokenizer)
 
 
@@ -157,6 +162,8 @@ def _table(origin: Origin, folder: RunFolder, changes: Mapping[str, Any]) -> dic
     if saved or origin.recipe.data.tokenizer.trained_on != "nothing":
         data["tokenizer"] = {"kind": "saved", "path": str(folder.tokenizer)}
     train.pop("ema", None)
+    if "packed" in changes and origin.recipe.masks_weights:
+        del table["sparse" if origin.recipe.sparse else "prune"]  # packed weights are frozen
     if table.pop("grow", None):
         table["model"] = origin.recipe.model.model_dump(exclude_none=True)
     return {**table, "data": data, "train": train, **changes}

@@ -124,6 +124,11 @@ def grown_table(origin: Origin, table: dict[str, Any], growth: Growth) -> dict[s
     n_layers = growth.n_layers or model.n_layers
     if growth.n_layers is not None:
         _check_larger("--layers", growth.n_layers, model.n_layers)
+        if growth.method == "identity" and model.n_distinct is not None:
+            raise RecipeError(
+                "n_distinct repeats layers with the same weights, so that no layer adds nothing: "
+                "take --method stack."
+            )
         if growth.method == "identity" and model.block.placement != "pre":
             raise RecipeError(
                 f"block.placement = '{model.block.placement}' norms the residual stream, so no "

@@ -155,6 +155,29 @@ def test_a_quantized_run_is_changed_before_it_is_quantized(source: str, mlxt: Ml
         assert f"q is quantized: {verb} the model that it was made of" in done.err
 
 
+def test_a_run_with_adapters_is_fused_before_it_is_changed(source: str, mlxt: Mlxt) -> None:
+    adapt = ("--set", 'adapt={kind="lora", rank=2, targets=["all"]}')
+    assert mlxt("finetune", source, "tiny.toml", "--name", "lora", *adapt).code == 0
+    for verb, *options in (
+        ("quantize", "--group-size", "32"),
+        ("prune", "--hidden", "16"),
+        ("grow", "--layers", "3"),
+        ("upcycle", "--experts", "4"),
+    ):
+        done = mlxt(verb, "lora", *options)
+        assert done.code == 1
+        assert "lora has adapters" in done.err
+        assert "`mlxt fuse lora`" in done.err
+
+
+def test_a_sparse_run_is_quantized_without_its_masks(source: str, mlxt: Mlxt) -> None:
+    sets = ("--set", "sparse={sparsity=0.5, every=1}")
+    assert mlxt("train", "tiny.toml", "--name", "sparse", *sets).code == 0
+    done = mlxt("quantize", "sparse", "--name", "q", "--group-size", "32", "--anyway")
+    assert done.code == 0, done.err
+    assert mlxt("generate", "--run", "q", "--prompt", "the", "--max-tokens", "2").code == 0
+
+
 def test_training_rounds_and_prunes(source: str, mlxt: Mlxt) -> None:
     sets = ("--set", "quantize.bits=4", "--set", "quantize.group_size=32")
     more = ("--set", "prune.sparsity=0.5", "--set", "prune.end=0.5")

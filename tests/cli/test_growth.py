@@ -25,6 +25,9 @@ def root(tmp_path_factory):
     try:
         recipe = load_recipe(folder / "tiny.toml", ("train.steps=2", "eval.batches=1"))
         train(recipe, name="dense", root=folder / "runs", say=quiet)
+        shared = ("train.steps=1", "eval.batches=1", "model.n_distinct=1")
+        recipe = load_recipe(folder / "tiny.toml", shared)
+        train(recipe, name="shared", root=folder / "runs", say=quiet)
     finally:
         mx.enable_compile()
     return folder / "runs"
@@ -69,6 +72,7 @@ def test_stacks_and_twins_take_their_layers_from_the_source():
         (lambda root: grow("dense", Growth(2), root=root), "doesn't grow"),
         (lambda root: grow("dense", Growth(None, 16), root=root), "--hidden-dim 16"),
         (lambda root: grow("dense", Growth(), root=root), "Nothing to grow"),
+        (lambda root: grow("shared", Growth(4), root=root), "repeats layers with the same"),
     ],
 )
 def test_what_is_no_growth_is_refused_and_nothing_written(root, make, says):
