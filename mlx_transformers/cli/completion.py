@@ -28,6 +28,11 @@ def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def recipe_or_run_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of recipes, and of runs."""
+    return [*recipe_names(incomplete), *run_names(ctx, incomplete)]
+
+
 def resumable(ctx: typer.Context, incomplete: str) -> list[str]:
     """Values of --resume: "auto", and runs by their folders."""
     root = ctx.params.get("runs") or Path("runs")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from ..core.errors import RunError
+from .completion import recipe_names
 from .options import AsJson, Recipe, Sets, note_unread, user_path
 from .preparing import watch
 from .terminal import print_table
@@ -91,6 +92,7 @@ def inspect(
             help="A recipe, or the name or folder of a prepared set as 'data list' shows it.",
             metavar="RECIPE|SET",
             show_default=False,
+            autocompletion=recipe_names,
         ),
     ],
     set: Sets = None,

@@ -7,7 +7,7 @@ import typer
 
 from ..core.errors import RunError
 from ..core.task import MEASURED
-from .completion import set_keys
+from .completion import run_names, set_keys
 from .few_shot import form_option, seed_option
 from .modes import given_flags
 from .options import user_path
@@ -73,6 +73,7 @@ Judge = Annotated[
         help="The run of a CLIP model that retrieves the text of each drawing, in task 'drawings'.",
         metavar="RUN",
         show_default=False,
+        autocompletion=run_names,
     ),
 ]
 HarnessTasks = Annotated[
@@ -150,6 +151,7 @@ EmbedderRun = Annotated[
         help="The run whose embeddings --pick nearest compares.",
         metavar="RUN",
         show_default="the measured one",
+        autocompletion=run_names,
     ),
 ]
 Chains = Annotated[

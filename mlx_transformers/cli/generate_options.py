@@ -207,6 +207,7 @@ DraftRun = Annotated[
         "'mtp' uses the run's own multi-token prediction heads, 'early_exit' its first layers.",
         metavar="RUN|lookup|mtp|early_exit",
         show_default=False,
+        autocompletion=run_names,
     ),
 ]
 DraftTokens = Annotated[

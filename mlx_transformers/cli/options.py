@@ -182,6 +182,7 @@ ModelSource = Annotated[
         help="A run or checkpoint, a folder with config.json, or a .gguf.",
         metavar="SRC",
         show_default=False,
+        autocompletion=run_names,
     ),
 ]
 Calibrate = Annotated[

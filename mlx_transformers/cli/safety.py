@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .completion import run_names
 from .modes import refuse_unread
 from .options import AsJson, Run, user_path
 
@@ -35,7 +36,12 @@ Lexicon = Annotated[
 ]
 Classifier = Annotated[
     str | None,
-    typer.Option(help="The run that classifies texts as toxic, for toxicity.", metavar="RUN"),
+    typer.Option(
+        help="The run that classifies texts as toxic, for toxicity.",
+        metavar="RUN",
+        show_default=False,
+        autocompletion=run_names,
+    ),
 ]
 Label = Annotated[
     int,

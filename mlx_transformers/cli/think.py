@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import RunError
+from .completion import run_names
 from .few_shot import FORM, form_option, seed_option, shot_list, unescaped
 from .modes import refuse_unread
 from .options import AsJson, Run, user_path
@@ -51,6 +52,7 @@ RewardRun = Annotated[
         help="A run with model.pool.kind = 'scalar', by which the best answer is chosen, too.",
         metavar="RUN",
         show_default=False,
+        autocompletion=run_names,
     ),
 ]
 Chained = Annotated[

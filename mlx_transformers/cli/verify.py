@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .completion import recipe_or_run_names
 from .options import AsJson, Runs, Sets
 from .terminal import print_table
 
@@ -24,6 +25,7 @@ def verify(
             help="A recipe, or a run or one of its checkpoints.",
             metavar="RECIPE|RUN",
             show_default=False,
+            autocompletion=recipe_or_run_names,
         ),
     ],
     set: Sets = None,

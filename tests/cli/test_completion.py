@@ -1,9 +1,14 @@
 """Completion as a shell asks for it: recipes, runs, keys of --set."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from mlx_transformers.cli.main import app
 
 from .conftest import Mlxt
 
@@ -41,6 +46,10 @@ def complete(mlxt: Mlxt, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         ("generate --run first-", ["first-2"]),
         ("compare first first-", ["first-2"]),
         ("runs rm first-", ["first-2"]),
+        ("verify first-", ["first-2"]),
+        ("verify mixtral_t", ["mixtral_tiny"]),
+        ("quantize first-", ["first-2"]),
+        ("generate --draft first-", ["first-2"]),
         ("finetune first-", ["first-2"]),
         ("train tiny --resume ", ["auto", "runs/first", "runs/first-2", "runs/ladder-x/base"]),
         ("train --set train.st", ["train.steps="]),
@@ -65,3 +74,20 @@ def test_keys_without_a_recipe_are_those_of_every_recipe(
     keys = complete("train --set ")
     assert {"train.dtype=", "train.seed=", "eval.every=", "data.path="} <= set(keys)
     assert not any(key.startswith("model.block") for key in keys)
+
+
+def parameters(command: Any, words: str = "") -> Iterator[tuple[str, Any]]:
+    """Every parameter of a command and of those below it, with its words."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from parameters(below, f"{words} {name}".strip())
+    yield from ((words, param) for param in command.params)
+
+
+def test_every_value_that_names_a_run_a_recipe_or_a_key_is_completed() -> None:
+    named = re.compile(r"\b(RUN|SRC|RECIPE|KEY)\b")
+    lacking = [
+        f"{words} {param.name}"
+        for words, param in parameters(typer.main.get_command(app))
+        if named.search(str(param.metavar)) and param._custom_shell_complete is None
+    ]
+    assert not lacking
