@@ -13,6 +13,7 @@ from ..core.paths import expanded, shown
 from ..core.terminal import is_terminal
 from .failures import report
 from .generate_options import MaxTokens, MinP, Penalty, Seed, Temp, TopK, TopP, Window
+from .modes import refuse_unread
 from .options import Run, Template, ToolSets, user_path
 
 if TYPE_CHECKING:
@@ -51,7 +52,13 @@ Preferences = Annotated[
 ]
 
 
+TERMINAL, WEB = ("system",), ("port", "preferences")
+"""Parameters of a conversation in the terminal alone, and of the page alone, which has a field for
+its instructions."""
+
+
 def chat(
+    ctx: typer.Context,
     run: Run = None,
     system: System = None,
     template: Template = None,
@@ -74,6 +81,8 @@ def chat(
     context is full. Type /help for the commands. With --set tools.calculator=true or --set
     tools.retrieval.folder=FOLDER the model may call tools.
     """
+    others, mode = (TERMINAL, "--web") if web else (WEB, "a conversation in the terminal")
+    refuse_unread(ctx, [name for name in ctx.params if name not in others], mode)
     from ..chat.assistant import Request as Options
     from ..chat.conversation import Conversation
     from ..decode.sample import Sampling

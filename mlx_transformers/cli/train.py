@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.paths import command_line
+from .modes import listed
 from .options import (
     BatchSize,
     DataPath,
@@ -70,6 +71,9 @@ def train(
         seed=seed,
         data=data,
     )
+    modes = {"--seeds": seeds is not None, "--supervise": supervise, "--dry-run": dry_run}
+    if len(chosen := [flag for flag, given in modes.items() if given]) > 1:
+        raise typer.BadParameter(f"{listed(chosen)} don't go together: give one of them.")
     sets = with_evaluations(recipe, sets)
     if seeds is not None:
         check_free(sets, {"train.seed": "--seeds"})

@@ -94,6 +94,11 @@ class Settings:
             )
         if self.sparsity is not None and self.n_of_m is not None:
             raise RunError("--sparsity and --n-of-m both choose the weights that go: give one.")
+        if self.method != "magnitude" and self.sparsity is None and self.n_of_m is None:
+            raise RunError(
+                f"--method {self.method} chooses single weights: give --sparsity or --n-of-m, too, "
+                "or leave it out."
+            )
         if self.rewind is not None and smaller:
             raise RunError(
                 "--rewind goes with --sparsity or --n-of-m: earlier checkpoints have all heads, "

@@ -60,6 +60,16 @@ def test_a_dry_run_leaves_no_run(mlxt: Mlxt, home: Path) -> None:
     assert not (home / "runs").exists()
 
 
+@pytest.mark.parametrize("flags", ["--seeds 1,2 --dry-run", "--supervise --dry-run"])
+def test_ways_to_train_that_exclude_each_other_train_nothing(
+    mlxt: Mlxt, home: Path, flags: str
+) -> None:
+    outcome = mlxt("train", "tiny", *flags.split())
+    assert outcome.code == 2
+    assert "--dry-run don't go together" in outcome.err
+    assert not (home / "runs").exists()
+
+
 def test_options_have_the_names_that_other_tools_give_them(mlxt: Mlxt, home: Path) -> None:
     (home / "2024").mkdir()
     (home / "2024" / "other.txt").write_text("to be or not to be that is the question " * 40)

@@ -190,3 +190,17 @@ def test_a_folder_or_a_template_that_is_none_says_what_is_needed(mlxt: Mlxt) -> 
     assert "has no config.json: give the folder of a published model" in mlxt("import", ".").err
     with pytest.raises(DataError, match=r"'nope' can't be read: No such file.*It is a Jinja file"):
         chat_template("nope", ByteTokenizer())
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("chat --web --system Answer.", "--system doesn't go with --web"),
+        ("chat --port 9000", "--port doesn't go with a conversation in the terminal"),
+        ("prune a --heads 1 --method wanda", "--method wanda chooses single weights"),
+    ],
+)
+def test_an_option_without_an_effect_is_refused(mlxt: Mlxt, line: str, option: str) -> None:
+    outcome = mlxt(*line.split())
+    assert outcome.code == 1
+    assert option in " ".join(outcome.err.split())
