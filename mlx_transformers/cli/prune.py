@@ -97,4 +97,5 @@ def prune(
         method, sparsity, n_of_m, heads, hidden, dim, layers, calibrate, rewind, anyway
     )
     folder, _ = prune(source, settings, name=name, root=runs)
-    print(f"{folder.path}: written. Train it on: {command_line('finetune', folder.path)}")
+    command = command_line("finetune", folder.path, folder.recipe, "--name", "NAME")
+    print(f"{folder.path}: written. Train it further: {command}")

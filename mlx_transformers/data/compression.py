@@ -53,7 +53,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     kind = _compression(path)
     suffix = path.suffix.lower()
     if suffix in MAGIC.values() and kind != suffix and path.stat().st_size:
-        raise DataError(f"{path} is no {suffix} file: its first bytes are those of another kind.")
+        raise DataError(
+            f"{path} is no {suffix} file: its first bytes are those of another kind. "
+            "Give its name the suffix of what it holds."
+        )
     try:
         with _open(path, kind) as file:
             _refuse(path, file)

@@ -109,7 +109,7 @@ def find_mac(text: str) -> Mac:
     if chip is None:
         names = [chip.name for chip in CHIPS]
         near = {n.lower(): n for n in names}
-        raise RecipeError(unknown("chip", near.get(name, name.title()), names))
+        raise RecipeError(unknown("chip", near.get(name, name.title() or text), names))
     if size is not None and int(size) not in chip.memory_gb:
         sizes = ", ".join(map(str, chip.memory_gb))
         raise RecipeError(f"There is no {chip.name} with {size} GB of memory. It has {sizes} GB.")

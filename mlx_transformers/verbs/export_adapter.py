@@ -78,13 +78,17 @@ def _written(recipe: Recipe, folder: RunFolder, model: Model, to: str) -> Writte
         ConvertError: the format has no such adapters, or the run trained more than adapters.
     """
     kind = recipe.adapt
-    name = "none" if kind is None else kind.kind
+    if kind is None:
+        raise ConvertError(
+            f"{folder.path} has no adapters, which --to {to} writes alone: export it with --to hf, "
+            "mlx-lm or gguf."
+        )
+    name = kind.kind
     if not isinstance(kind, LowRankKind) and (to != "peft" or name not in VECTORS):
         raise ConvertError(
             f"Adapters of the kind '{name}' aren't written with --to {to}: peft has lora, dora, "
             f"ia3, prompt and prefix, mlx-lm has lora and dora. {FUSE}"
         )
-    assert kind is not None, "its name is known"
     if kind.train or (isinstance(kind, LowRankKind) and kind.bias != "none"):
         raise ConvertError(
             "adapt.train and adapt.bias have trained weights of the base itself, which this export "

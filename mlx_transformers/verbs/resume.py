@@ -8,6 +8,7 @@ from ..assembly.curriculum_order import curriculum_fingerprint
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.run_data import frozen_runs
 from ..core.errors import RunError
+from ..core.paths import command_line
 from ..layers.adapters.weights import restore_base
 from ..recipe.show import diff
 from ..runs import checkpoint
@@ -92,10 +93,11 @@ def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
         if not path.startswith(MUTABLE_KEYS) and path not in runs
     ]
     if changes:
+        again = command_line("train", folder.recipe, "--resume", folder.path)
         raise RunError(
             f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
-            "Resume with that recipe, or give a new run another --name. Only train.steps, "
-            "microbatch, recompute, shard_optimizer, offload_optimizer, tensor_parallel and the "
+            f"Resume with that recipe ({again}), or give a new run another --name. Only "
+            "train.steps, microbatch, recompute, shard_optimizer, offload_optimizer, tensor_parallel and the "
             "limits of memory in [train], the paths in [data], the places of other runs, and the "
             "tables eval, checkpoint, log and cost may change."
         )

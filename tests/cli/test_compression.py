@@ -1,5 +1,6 @@
 """`mlxt quantize` and `mlxt prune`, and training with rounded and with pruned weights."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,9 @@ def test_structured_pruning_leaves_a_smaller_model(source: str, mlxt: Mlxt) -> N
     done = mlxt("prune", source, "--name", "less", "--hidden", "16", "--anyway")
     assert done.code == 0, done.err
     assert load("less")[0].stack.blocks[0].ffn.up.weight.shape[0] == 16  # type: ignore[attr-defined]
+    further = shlex.split(done.out.rpartition("further: ")[2])
+    assert further[0] == "mlxt"
+    assert mlxt(*further[1:], "--steps", "1").code == 0
     done = mlxt("prune", source, "--name", "thin", "--dim", "16", "--heads", "1", "--anyway")
     assert done.code == 0, done.err
     thin, whole = (dict(tree_flatten(load(name)[0].parameters())) for name in ("thin", source))

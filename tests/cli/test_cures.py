@@ -95,3 +95,11 @@ def test_a_missing_text_is_named_again_by_the_option_that_named_it(
     assert f"Name another with {' '.join(cure).replace('text.txt', 'FILE')}; paths" in refusal.err
     outcome = mlxt("train", "tiny", *cure)
     assert outcome.code == 0, outcome.err
+
+
+def test_a_run_without_adapters_is_exported_as_the_error_says(mlxt: Mlxt, home: Path) -> None:
+    imported(home, "llama")
+    refused = mlxt("export", "m", "--to", "peft", "--out", "x")
+    assert "has no adapters" in refused.err
+    assert "--to hf" in refused.err
+    assert mlxt("export", "m", "--to", "hf", "--out", "x").code == 0

@@ -34,6 +34,7 @@ def test_another_mac_is_planned_with_an_estimate_of_its_time(mlxt: Mlxt, home: P
     assert "tokens/s on M3 Max 64GB" in outcome.out
     refused(mlxt("plan", "tiny", "--chip", "M3 Mox"), "Did you mean 'M3 Max'")
     refused(mlxt("plan", "tiny", "--chip", ""), "Unknown chip ''", "M3 Max")
+    refused(mlxt("plan", "tiny", "--chip", "64GB"), "Unknown chip '64GB'", "M3 Max")
 
 
 def test_what_does_not_fit_is_told_with_what_would(mlxt: Mlxt, home: Path) -> None:

@@ -35,7 +35,10 @@ def test_a_name_that_is_taken_is_refused_and_nothing_changes(mlxt: Mlxt, trained
 
 def test_another_recipe_does_not_resume_a_run(mlxt: Mlxt, trained: Path) -> None:
     resume = ["train", "tiny", "--resume", "auto", "--steps", "6"]
-    refused(mlxt(*resume, "--set", "model.dim=8"), "model.dim: 16 there, 8 here", "another --name")
+    refusal = mlxt(*resume, "--set", "model.dim=8")
+    refused(refusal, "model.dim: 16 there, 8 here", "another --name")
+    cure = shlex.split(refusal.err.partition("(mlxt ")[2].partition(")")[0])
+    assert mlxt(*cure, "--steps", "4").code == 0
     outcome = mlxt(*resume)
     assert outcome.code == 0
     assert "Iter 6: Val loss" in outcome.out
