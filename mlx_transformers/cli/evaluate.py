@@ -100,7 +100,7 @@ def evaluate(
             "seed": seed,
             "form": unescaped(form),
         }
-        few_shot(run, questions, shot_list(shots or "0"), settings, pool, embedder, limit, as_json)
+        few_shot(run, questions, shots, settings, pool, embedder, limit, as_json)
     else:
         file = analogies or similarities
         assert file is not None, "a mode's option was given"

@@ -42,14 +42,14 @@ def shot_list(text: str, option: str = "--shots") -> list[int]:
     """
     numbers = [number.strip() for number in text.split(",")]
     if not all(number.isdecimal() for number in numbers):
-        raise RunError(f"{option} {text}: give whole numbers with commas between, e.g. 0,1,2,4,8.")
+        raise RunError(f"{option} {text}: give whole numbers with commas between, e.g. 1,2,4,8.")
     return [int(number) for number in numbers]
 
 
 def few_shot(
     run: str | None,
     file: Path,
-    shots: list[int],
+    shots: str | None,
     settings: dict[str, Any],
     pool: Path | None,
     embedder: str | None,
@@ -58,14 +58,15 @@ def few_shot(
 ) -> None:
     """Print the accuracy with each number of examples.
 
-    `settings` are the fields of `FewShot`.
+    `shots` is the value of --shots, `settings` are the fields of `FewShot`.
     """
     from ..verbs.questions.few_shot import FewShot, learning_curve
 
     options = FewShot(**settings)
     if embedder is not None and options.pick != "nearest":
         raise RunError("--embedder is for --pick nearest: give both.")
-    points = learning_curve(run, file, shots, options, pool=pool, embedder=embedder, limit=limit)
+    numbers = [0] if shots is None else shot_list(shots)
+    points = learning_curve(run, file, numbers, options, pool=pool, embedder=embedder, limit=limit)
     if as_json:
         print(json.dumps([asdict(point) for point in points]))
         return

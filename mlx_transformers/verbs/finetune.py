@@ -5,6 +5,7 @@ names, their heads don't. Token ids have to keep their meaning, so the tokenizer
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -254,7 +255,8 @@ def _write_recipe(
         start.target_start,
         progress,
     )
-    stem = f"{Path(data).stem or 'data'}-{task or 'finetune'}"
+    name = re.sub(r"[^\w.-]+", "_", Path(data).stem).strip("_.")  # of a glob, or of ".."
+    stem = f"{name or 'data'}-{task or 'finetune'}"
     for number in range(1, 1000):
         path = Path(f"{stem}.toml" if number == 1 else f"{stem}-{number}.toml")
         if not path.exists():

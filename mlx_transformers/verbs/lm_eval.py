@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict
 
 from ..assembly.saved import load
-from ..core.errors import RunError, unknown
+from ..core.errors import MlxtError, RunError, unknown
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.generate import generate_batch
 from ..decode.sample import Sampling
@@ -220,7 +220,9 @@ def evaluate_tasks(
     manager = TaskManager(include_path=[str(folder) for folder in folders] or None)
     missing = [task for task in tasks if task not in manager.all_tasks]
     if missing:
-        raise RunError(unknown("task of the harness", missing[0], manager.all_tasks))
+        skipped = " It passes over files of --task-folder that it can't read." if folders else ""
+        sentence = unknown("task of the harness", missing[0], manager.all_tasks)
+        raise RunError(f"{sentence}{skipped}")
     try:
         evaluation = lm_eval.simple_evaluate(
             model=model,
@@ -231,9 +233,12 @@ def evaluate_tasks(
             bootstrap_iters=1000,
             log_samples=False,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except MlxtError:  # of the model, such as a text that is longer than its context
+        raise
+    except Exception as error:  # a task's template, functions, packages and data each have theirs
         raise RunError(
-            f"The harness can't run {', '.join(tasks)}: {error}. The data sets of "
-            "its tasks have to be on this machine."
+            f"The harness can't run {', '.join(tasks)} ({type(error).__name__}: {error}). A task's "
+            "data set, and the packages and functions that its file names, have to be on this "
+            "machine."
         ) from error
     return dict(evaluation["results"])

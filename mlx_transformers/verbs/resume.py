@@ -97,9 +97,9 @@ def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
         raise RunError(
             f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
             f"Resume with that recipe ({again}), or give a new run another --name. Only "
-            "train.steps, microbatch, recompute, shard_optimizer, offload_optimizer, tensor_parallel and the "
-            "limits of memory in [train], the paths in [data], the places of other runs, and the "
-            "tables eval, checkpoint, log and cost may change."
+            "train.steps, microbatch, recompute, shard_optimizer, offload_optimizer, "
+            "tensor_parallel and the limits of memory in [train], the paths in [data], the places "
+            "of other runs, and the tables eval, checkpoint, log and cost may change."
         )
 
 

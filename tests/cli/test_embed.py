@@ -101,6 +101,8 @@ def test_a_recipe_is_written_for_a_task_and_its_data(mlxt: Mlxt, home: Path, ber
     assert mlxt(*verb, "--steps", "2", "--name", "e").code == 0
     assert (home / "x-classification.toml").read_text().startswith("# mine")
     assert (home / "x-classification-2.toml").read_text() == recipe
+    assert mlxt(*verb[:-1], "*.jsonl", "--steps", "2", "--name", "f").code == 0
+    assert (home / "data-classification.toml").exists()
 
 
 def test_tasks_that_a_model_can_not_learn_are_refused(mlxt: Mlxt, home: Path, bert: Path) -> None:

@@ -94,6 +94,9 @@ def test_examples_are_never_the_question_and_accuracy_is_counted(monkeypatch):
         assert (text.count("Question:"), text.count(question.text)) == (4, 1)
     with pytest.raises(RunError, match="more than 8"):
         one.accuracy(SUMS, 8)
+    twice, _ = asker(FewShot(), [SUMS[1], SUMS[1], SUMS[2]], monkeypatch, lambda *_: "")
+    with pytest.raises(RunError, match=r"2 examples are more than the 1 questions that differ"):
+        twice.accuracy(SUMS[1:2], 2)
 
 
 def test_the_nearest_examples_stand_last(monkeypatch):
@@ -138,7 +141,8 @@ def test_shuffled_choices_are_answered_by_vote(monkeypatch):
 def test_options_that_do_not_go_together_are_refused(mlxt, home):
     (home / "q.jsonl").write_text('{"question": "a", "answer": "b"}\n')
     for arguments, words in (
-        (("--questions", "q.jsonl", "--shots", "two"), "e.g. 0,1,2,4,8"),
+        (("--questions", "q.jsonl", "--shots", "two"), "e.g. 1,2,4,8"),
+        (("--questions", "q.jsonl", "--shots", ""), "--shots : give whole numbers"),
         (("--questions", "q.jsonl", "--task", "masked"), "--task doesn't go with --questions"),
         (("--questions", "q.jsonl", "--pick", "best"), "random or nearest"),
         (("--questions", "q.jsonl", "--embedder", "x"), "--pick nearest"),

@@ -258,3 +258,23 @@ def test_what_the_harness_cannot_do_is_refused(asked, words, said):
     app = typer.Typer()
     app.command()(verb)
     assert said in str(CliRunner().invoke(app, words).exception)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (
+            AttributeError("no function 'score'"),
+            r"run piqa \(AttributeError: no function 'score'\)",
+        ),
+        (ImportError("No module named 'sacrebleu'"), r"ImportError: .*have to be on this machine"),
+        (RunError("A continuation is too long."), r"^A continuation is too long\.$"),
+    ],
+)
+def test_a_task_that_fails_is_a_sentence(asked, monkeypatch, fault, said):
+    def fail(**options):
+        raise fault
+
+    monkeypatch.setattr(sys.modules["lm_eval"], "simple_evaluate", fail)
+    with pytest.raises(RunError, match=said):
+        module.evaluate_tasks("r", ["piqa"])

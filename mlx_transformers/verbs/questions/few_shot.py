@@ -169,6 +169,11 @@ class Asker:
                 examples.append(_own(question, shots))
                 continue
             nearest = [self._pool[i] for i in row if self._pool[i].text != question.text][:shots]
+            if len(nearest) < shots:
+                raise RunError(
+                    f"{shots} examples are more than the {len(nearest)} questions that differ from "
+                    f"'{question.text[:40]}': give a smaller number to --shots, or a --pool."
+                )
             examples.append(nearest[::-1])  # the nearest one last, beside the question
         return examples
 
