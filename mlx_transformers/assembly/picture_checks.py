@@ -5,10 +5,12 @@ from ..data.batches.captions import Captions
 from ..data.batches.image_text import ImageText
 from ..data.batches.images import Images
 from ..data.batches.mixed_modal import MixedModal
+from ..data.batches.pictures import Pictures
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..models.clip import Clip
 from ..models.mae import Mae
 from ..models.model import Model
+from ..models.vision import Vision
 from ..models.vlm import Vlm
 from ..models.vqvae import Vqvae, VqvaeModel
 from .recipe import Recipe
@@ -21,10 +23,12 @@ def check_pictures(recipe: Recipe, tokenizer: Tokenizer) -> None:
         RecipeError: they differ; the message names both keys and the cure.
     """
     model, batch = recipe.model, recipe.data.batch
-    if not isinstance(batch, ImageText | Captions | Images):
+    if not isinstance(batch, ImageText | Captions | Images | Pictures) or batch.size is None:
         return
     if isinstance(model, Vqvae):
         tower, path = model.encoder, "model.encoder"
+    elif isinstance(model, Vision):
+        tower, path = model, "model"
     elif isinstance(model, Clip | Vlm | Mae):
         tower, path = model.vision, "model.vision"
     else:
@@ -32,7 +36,7 @@ def check_pictures(recipe: Recipe, tokenizer: Tokenizer) -> None:
     _same("data.batch.size", list(batch.size), f"{path}.image_size", list(tower.image_size))
     channels = tower.patches.channels
     _same("data.batch.channels", batch.channels, f"{path}.embed.channels", channels)
-    if isinstance(batch, Images):
+    if isinstance(batch, Images | Pictures):
         numbers = tower.image_size[0] * tower.image_size[1] * channels
         _same("train.seq_len", recipe.train.seq_len, "a picture's number of numbers", numbers)
     if isinstance(model, Vlm) and isinstance(batch, Captions):

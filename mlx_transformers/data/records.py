@@ -75,6 +75,17 @@ class Records:
             raise DataError(message)
         warnings.warn(message, Notice, stacklevel=2)
 
+    def warn_of_cut(self, beyond: np.ndarray) -> None:
+        """Warn of texts that lose their ends: `beyond` [records] are the tokens that a row has no
+        room for, 0 or less where all fit."""
+        if cut := int((beyond > 0).sum()):
+            warnings.warn(
+                f"{cut:,} of {len(self):,} texts of {self.folder.name} lose their ends. All fit "
+                f"with train.seq_len (and model.max_seq_len) raised by {int(beyond.max())}.",
+                Notice,
+                stacklevel=2,
+            )
+
     def lengths(self) -> np.ndarray:
         """Return the length of each field: int64 [records, n_fields]."""
         return np.diff(self._starts)[: self._n * self.n_fields].reshape(self._n, self.n_fields)

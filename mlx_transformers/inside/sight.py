@@ -52,7 +52,8 @@ class Sight:
     """All that `look_at` saw. T vectors: those in front, then the patches, row by row.
 
     Attributes:
-        pixels: the picture as the model reads it, `uint8 [height, width, channels]`.
+        pixels: the part of the picture that patches read, as the model reads it, `uint8 [height,
+            width, channels]`.
         grid: rows and columns of its patches.
         front: names of the vectors in front of the patches.
         layers: all layers, in the order that they run.
@@ -102,7 +103,8 @@ def look_at(model: VisionModel, image: Path) -> Sight:
         _layer(model, block.config.mixer.kind, recorded_layer, grid, embed.size)
         for block, recorded_layer in zip(blocks, trace.layers, strict=True)
     ]
-    return Sight(pixels, grid, front, layers, halts="steps" in trace.rest)
+    read = pixels[: grid[0] * embed.size, : grid[1] * embed.size]
+    return Sight(read, grid, front, layers, halts="steps" in trace.rest)
 
 
 def _front(embed: PatchEmbedding) -> list[str]:

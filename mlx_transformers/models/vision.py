@@ -21,16 +21,15 @@ class VisionTower(Tower):
     reads: ClassVar[Reads] = "pixels"
     image_size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
     """Height and width of the pictures, in pixels. Others can be read where `position` is `grid`,
-    `rope_grid` or `none`."""
+    `rope_grid` or `none`. Rows and columns at the end that fill no patch are left out (SigLIP reads
+    378 of 384 in patches of 14)."""
 
     @model_validator(mode="after")
-    def _pictures_have_whole_patches(self) -> "VisionTower":
-        height, width = self.image_size
-        size = self.patches.size
-        if height % size or width % size:
+    def _pictures_have_a_patch(self) -> "VisionTower":
+        if min(self.image_size) < self.patches.size:
             raise ValueError(
-                f"image_size = {[height, width]} is no whole number of patches of {size} x {size} "
-                "pixels: change image_size or embed.size."
+                f"image_size = {list(self.image_size)} is less than a patch, embed.size = "
+                f"{self.patches.size}: change one of them."
             )
         return self
 

@@ -53,6 +53,11 @@ class Vqvae(ModelKind):
                 )
         height, width = self.encoder.image_size
         size = self.encoder.patches.size
+        if height % size or width % size:
+            raise ValueError(
+                f"encoder.image_size = {[height, width]} is no whole number of patches of {size} x "
+                f"{size} pixels, so no decoder can fill the picture: change it or embed.size."
+            )
         grid = (height // size, width // size)
         if self.decoder.image_size != grid or self.decoder.patches.size != 1:
             raise ValueError(

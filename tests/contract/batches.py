@@ -139,6 +139,11 @@ ROWS = [
         "shifted pictures",
         {"kind": "pictures", "pixels_key": "pixels", "width": 6, "shift": 1},
     ),
+    Row(
+        "batch",
+        "sized pictures",
+        {"kind": "pictures", "pixels_key": "pixels", "size": [4, 6], "shift": 1},
+    ),
 ]
 
 WINDOWED = {"window": 2, "negatives": 3, "power": 0.2, "subsample": None}
@@ -187,6 +192,7 @@ CHANGES = {
     "pictures": {
         "pixels_key": "negative",
         "label_key": "size",
+        "size": Change([6, 4], row="sized pictures"),
         "width": Change(12, row="shifted pictures"),
         "shift": Change(2, row="shifted pictures"),
         "rotate": Change(20.0, row="shifted pictures"),

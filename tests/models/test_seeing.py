@@ -83,10 +83,16 @@ def test_a_picture_of_another_size_has_resampled_positions() -> None:
     assert vit(mx.zeros((1, 8))).shape == (1, 3, 8)
 
 
+def test_pixels_that_fill_no_patch_are_left_out() -> None:
+    vit, whole = model(VISION | {"image_size": [3, 5]}), model(VISION)
+    pixels = mx.random.normal((1, 3, 5, 1))
+    assert mx.array_equal(vit(pixels), whole(pixels[:, :2, :4]))
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"image_size": [3, 4]}, "whole number of patches"),
+        ({"image_size": [1, 4]}, "less than a patch"),
         ({"embed": {"kind": "token"}}, "reads tokens, and this tower reads pixels"),
         ({"embed": VISION["embed"] | {"mean": [0.1, 0.2]}}, "2 numbers for 1 channels"),
     ],

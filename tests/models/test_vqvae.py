@@ -92,6 +92,10 @@ def test_unused_codes_move_to_where_vectors_are() -> None:
             {"encoder": VQVAE["encoder"] | {"embed": VQVAE["encoder"]["embed"] | {"registers": 1}}},
             "class_token = false",
         ),
+        (
+            {"encoder": VQVAE["encoder"] | {"embed": VQVAE["encoder"]["embed"] | {"size": 2}}},
+            "no whole number of patches",
+        ),
     ],
 )
 def test_towers_that_do_not_fit_are_refused(changes: dict[str, Any], told: str) -> None:

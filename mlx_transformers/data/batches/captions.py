@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from ...core.errors import DataError
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
 from ..pictures.prompt import PLACEHOLDER, expanded, placed
@@ -100,6 +101,8 @@ class Captions(PictureKind):
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
     ) -> RecordRows:
         seq_len, image_token = setting.seq_len, prepared.tokenizer.control("image")
+        records = Records(prepared, split, 3)
+        self._check_lengths(records, seq_len)
         nothing = np.zeros(self.shape, np.int32)
 
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
@@ -111,5 +114,22 @@ class Captions(PictureKind):
             return {"pixels": image, "tokens": tokens, "weights": predicted.astype(np.float32)}
 
         widths = {"tokens": [seq_len + 1], "weights": [seq_len]}
-        examples = RecordExamples(Records(prepared, split, 3), setting, train=train)
+        examples = RecordExamples(records, setting, train=train)
         return RecordRows(examples, make, widths, setting.seed)
+
+    def _check_lengths(self, records: Records, seq_len: int) -> None:
+        """Warn of rows that lose the end of their text.
+
+        Raises:
+            DataError: all lose the whole text.
+        """
+        pixels, prompt, text = records.lengths().T
+        before = prompt + np.where(pixels > 0, self.patches - 1, 0)
+        if (before > seq_len).all():
+            raise DataError(
+                f"train.seq_len = {seq_len} has no room for text behind prompts of "
+                f"{int(before.min())} tokens or more, {self.patches} of which stand for the "
+                "picture: set it (and the language model's max_seq_len) to "
+                f"{int((before + text).max()) - 1}."
+            )
+        records.warn_of_cut(before + text - (seq_len + 1))

@@ -74,6 +74,8 @@ class ImageText(PictureKind):
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
     ) -> RecordRows:
         tokenizer, seq_len = prepared.tokenizer, setting.seq_len
+        records = Records(prepared, split, 2)
+        records.warn_of_cut(records.lengths()[:, 1] - (seq_len - len(self.controls())))
 
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             pixels, text = fields
@@ -82,5 +84,5 @@ class ImageText(PictureKind):
             return {"pixels": image, **arrays, "weights": np.float32(1)}
 
         widths = {"tokens": [seq_len], "valid": [seq_len]}
-        examples = RecordExamples(Records(prepared, split, 2), setting, train=train)
+        examples = RecordExamples(records, setting, train=train)
         return RecordRows(examples, make, widths, setting.seed)

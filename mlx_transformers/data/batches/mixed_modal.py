@@ -1,6 +1,5 @@
 """Rows of text and picture tokens in either order, for models that read and write both."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -8,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from ...core.errors import DataError, Notice
+from ...core.errors import DataError
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
 from ..pictures.prompt import PLACEHOLDER
@@ -93,7 +92,9 @@ class MixedModal(PictureKind):
                 f"of a picture: set it (and model.max_seq_len) to {self.extra} or more."
             )
         records = Records(prepared, split, 4)
-        _warn_of_cut(records, room, seq_len - 1)
+        lengths = records.lengths()
+        most_text = np.where(lengths[:, 0] > 0, room, seq_len - 1)
+        records.warn_of_cut(lengths[:, 1] + lengths[:, 2] - most_text)
         nothing = np.zeros(self.shape, np.int32)
 
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
@@ -131,17 +132,3 @@ class MixedModal(PictureKind):
             tokens += [int(token) for token in text]
             places += [0] * len(text)
         return np.array(tokens, np.int32), np.array(places, np.int32)
-
-
-def _warn_of_cut(records: Records, beside: int, alone: int) -> None:
-    """Warn of records whose text has more tokens than rows hold: `beside` a picture, or `alone`."""
-    lengths = records.lengths()
-    text, most = lengths[:, 1] + lengths[:, 2], np.where(lengths[:, 0] > 0, beside, alone)
-    if cut := int((text > most).sum()):
-        warnings.warn(
-            f"{cut:,} of {len(records):,} texts of {records.folder.name} lose their ends. All fit "
-            "with train.seq_len (and model.max_seq_len) raised by "
-            f"{int((text - most).max())}.",
-            Notice,
-            stacklevel=2,
-        )

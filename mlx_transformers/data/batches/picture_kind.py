@@ -11,10 +11,10 @@ from .record_kind import RecordKind
 
 
 class PictureKind(RecordKind):
-    """A record has a picture: the path of a file, which is resized, or text of its numbers."""
+    """A record has a picture: the path of a file, which is resized, or its numbers."""
 
     image_key: str = "image"
-    """Field of the picture: the path of a file, or text of numbers."""
+    """Field of the picture: the path of a file, or its numbers."""
     size: tuple[int, int]
     """Height and width of the pictures, in pixels: those of the model that reads them."""
     channels: Channels = 3

@@ -109,6 +109,8 @@ class Transcripts(RecordKind):
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
     ) -> RecordRows:
         tokenizer, seq_len = prepared.tokenizer, setting.seq_len
+        records = Records(prepared, split, 2)
+        records.warn_of_cut(records.lengths()[:, 1] - (seq_len - 1))
         start, end = tokenizer.control("start"), tokenizer.control("end")
 
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
@@ -121,5 +123,5 @@ class Transcripts(RecordKind):
             }
 
         widths = {"tokens": [seq_len + 1], "weights": [seq_len]}
-        examples = RecordExamples(Records(prepared, split, 2), setting, train=train)
+        examples = RecordExamples(records, setting, train=train)
         return RecordRows(examples, make, widths, setting.seed)

@@ -18,6 +18,7 @@ from ...ops.contrastive import unit
 from ...score.interval import Score, mean, scored
 from ...score.retrieval import retrieval
 from ...score.spans import answers as spans
+from .seq2seq import examples
 from .task import TaskOptions, TaskScores, counted_batches
 
 
@@ -45,7 +46,7 @@ def describe(built: Built, stream: EvalStream, options: TaskOptions) -> TaskScor
     assert isinstance(model, VlmModel), "batches of captions are for vision-language models"
     vocab_size = min(model.vocab_size, tokenizer.vocab_size)
     engine = Engine(model, sampling=Sampling(temp=0.0), vocab_size=vocab_size)
-    references, predicted = [], []
+    predicted: list[str] = []
     for batch, rows in counted_batches(stream):
         tokens, weights = np.array(batch["tokens"]), np.array(batch["weights"])
         starts = weights.argmax(axis=1) + 1
@@ -54,9 +55,7 @@ def describe(built: Built, stream: EvalStream, options: TaskOptions) -> TaskScor
         end = tokenizer.control("end")
         texts = greedy_texts(engine, prompts, end, limit, pixels=batch["pixels"])
         predicted += [tokenizer.decode(text) for text in texts[:rows]]
-        ends = starts + weights.sum(axis=1).astype(int) - 1  # without the end token
-        right = [row[start:end] for row, start, end in zip(tokens, starts, ends, strict=True)]
-        references += [tokenizer.decode(text.tolist()) for text in right[:rows]]
+    references = [tokenizer.decode(text[:-1].tolist()) for *_, text in examples(stream)]
     return TaskScores(len(references), spans(references, predicted))
 
 
