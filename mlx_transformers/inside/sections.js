@@ -120,7 +120,7 @@ function lens(box) {
     holder.replaceChildren(el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "logit lens" }, el("table", { class: "lens" },
       el("thead", {}, el("tr", {}, el("th", {}, L.predicts === "next" ? "after" : "at"), ...places.map(t => el("th", {}, shown(L.tokens[t]))))), el("tbody", {}, ...[...layers].reverse().map(row)))));
   };
-  box.append(note("The token that each layer's output would predict, read by the model's own norm and head; the share and rank are those of the token that the last layer ends up with."));
+  box.append(note("The token that each layer's output would predict, read by the model's own norm and head; the share and rank are those of the token that the model ends up with."));
   if (n > WIDE) {
     const range = el("input", { type: "range", min: 0, max: n - WIDE, value: n - WIDE, "aria-label": "first token shown", oninput: () => show(+range.value) });
     box.append(el("p", {}, range));
@@ -160,7 +160,8 @@ function routes(box) {
   if (L.steps) {
     const top = most(L.steps), said = note(""), words = strip(L.tokens, { label: "steps before halting", onchoose: i => said.textContent = `${shown(L.tokens[i])} halted after ${L.steps[i]} steps.` });
     words.paint(i => tint(L.steps[i] / top, 2));
-    box.append(note(`Steps before each token halted (adaptive computation time), at most ${top}.`), words, said);
+    words.write(i => `${L.steps[i]}`);
+    box.append(note(`Steps before each token halted (adaptive computation time), below it; at most ${top}.`), words, said);
   }
   return moe.length || mod.length || L.steps ? undefined : null;
 }
@@ -180,10 +181,11 @@ function embedding(box) {
   const e = L.embeddings;
   if (!e) return null;
   const [a, b] = [0, 1].map(k => e.components.map(c => c[k])), low = [Math.min(...a), Math.min(...b)], wide = [Math.max(...a) - low[0] || 1, Math.max(...b) - low[1] || 1];
-  const x = v => 20 + 560 * (v - low[0]) / wide[0], y = v => 340 - 320 * (v - low[1]) / wide[1];
-  const svg = el("svg", { viewBox: "0 0 640 360", role: "img", "aria-label": "principal components of token embeddings" });
+  const across = narrow.matches ? 360 : 640; // letters keep their size on a phone
+  const x = v => 20 + (across - 40) * (v - low[0]) / wide[0], y = v => 340 - 320 * (v - low[1]) / wide[1];
+  const svg = el("svg", { viewBox: `0 0 ${across} 360`, role: "img", "aria-label": "principal components of token embeddings" });
   e.tokens.forEach((t, i) => { const own = i < e.in_text; svg.append(el("circle", { cx: x(a[i]), cy: y(b[i]), r: own ? 4 : 2.5, fill: `var(--series-${own ? 1 : 0})` }));
-    if (own || e.tokens.length < 60) svg.append(el("text", { x: x(a[i]) + 5, y: y(b[i]) + 4, "font-size": 11, opacity: own ? 1 : .7 }, shown(t).slice(0, 12))); });
+    if (own || e.tokens.length < 60) { const right = x(a[i]) > across - 90; svg.append(el("text", { x: x(a[i]) + (right ? -5 : 5), y: y(b[i]) + 4, "font-size": 11, "text-anchor": right ? "end" : "start", opacity: own ? 1 : .7 }, shown(t).slice(0, 12))); } });
   box.append(note("Rows of the unembedding (the embedding itself where both are tied): nearest tokens by cosine."), table(["token", "nearest"],
     e.neighbours.map((row, i) => [shown(e.tokens[i]), row.map((t, k) => `${shown(t)} ${number(e.cosine[i][k], 2)}`).join("   ")])),
     el("figure", {}, el("figcaption", {}, "principal components", el("span", {}, ` ${e.explained.map(percent).join(" and ")} of the variance; orange: tokens of the text`)), svg));

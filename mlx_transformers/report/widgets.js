@@ -49,6 +49,7 @@ function strip(tokens, { label, onchoose, chosen = 0 }) {
     b.style.background = fill ? fill(i) : "";
     b.style.borderBottomColor = under ? under(i) : "transparent";
   });
+  box.write = below => buttons.forEach((b, i) => b.append(el("small", {}, below(i))));
   box.choose = choose;
   return box;
 }
