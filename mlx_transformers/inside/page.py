@@ -104,9 +104,19 @@ def write(pictures: Pictures, path: Path) -> tuple[Path, Path]:
     )
     for name, title in SECTIONS.items():
         page.add(name, title, f'<div id="at-{name}"></div>')
-    beside = path.with_suffix(".json")
-    full = {"generator": "mlxt look"} | about | shared | {"looks": tree(small)}
     page.write(path)
+    return path, write_data(about | shared | {"looks": tree(small)}, path)
+
+
+def write_data(data: dict[str, Any], page: Path) -> Path:
+    """Write the data of a page beside it, as JSON; halves of characters, which no UTF-8 has, are
+    escaped.
+
+    Raises:
+        RunError: the system refuses.
+    """
+    beside = page.with_suffix(".json")
+    text = json.dumps({"generator": "mlxt look"} | data, ensure_ascii=False) + "\n"
     with writing(beside):
-        replace_text(beside, json.dumps(full, ensure_ascii=False) + "\n")
-    return path, beside
+        replace_text(beside, text.encode(errors="backslashreplace").decode())
+    return beside

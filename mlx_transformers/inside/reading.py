@@ -133,13 +133,15 @@ def read(
 
     Raises:
         RunError: the text is empty or too long, the model has no head over the vocabulary or reads
-            trained vectors before the text, an image is given to a model that reads none, or
-            `<image>` stands in the text twice.
+            trained vectors before the text, an image or a target is given to a model that reads
+            none, or `<image>` stands in the text twice, or without an image.
         DataError: the image can't be read.
     """
     _check(model, image)
     if "seq2seq" in model.tasks and isinstance(model, Aligning):
         reading = _pair(model, tokenizer, text, pairs or Pairs(), target)
+    elif target is not None:
+        raise RunError("This run's model reads one text, and no target. Leave --target out.")
     elif "encode" in model.tasks:
         tokens = tokenizer.encode_special(text)
         if not tokens:
@@ -150,6 +152,8 @@ def read(
     else:
         if isinstance(model, VlmModel) and image is not None:
             arrays = _with_picture(model, tokenizer, text, image)
+        elif isinstance(model, VlmModel) and PLACEHOLDER in text:
+            raise RunError(f"The text has {PLACEHOLDER}, and there is no picture: --image FILE.")
         else:
             size = min(model.vocab_size, tokenizer.vocab_size)
             tokens = prompt_tokens(tokenizer, text, size, special_tokens=True)

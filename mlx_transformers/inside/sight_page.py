@@ -2,15 +2,13 @@
 
 import base64
 import dataclasses
-import json
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..report.scripted import ScriptedPage, asset
-from ..runs.durable import replace_text, writing
 from .packing import COARSE, FINE, FINE_NUMBERS, PLAIN, pack, plain
-from .page import check_places
+from .page import check_places, write_data
 from .sight import Sight
 
 HERE = Path(__file__).parent
@@ -48,13 +46,9 @@ def write_sight(name: str, sight: Sight, command: str, path: Path) -> tuple[Path
     )
     for section, title in SECTIONS.items():
         page.add(section, title, f'<div id="at-{section}"></div>')
-    beside = path.with_suffix(".json")
     small = sum(layer.weights.size for layer in sight.layers if layer.weights is not None) <= PLAIN
-    full = {"generator": "mlxt look"} | about | {"sight": _tree(sight, small)}
     page.write(path)
-    with writing(beside):
-        replace_text(beside, json.dumps(full, ensure_ascii=False) + "\n")
-    return path, beside
+    return path, write_data(about | {"sight": _tree(sight, small)}, path)
 
 
 def _tree(sight: Sight, small: bool) -> dict[str, Any]:

@@ -12,10 +12,13 @@ from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.convert.checkpoint import write_tensors
 from mlx_transformers.convert.config import HfConfig
+from mlx_transformers.convert.families.llava import LLAVA
 from mlx_transformers.convert.families.vit_mae import VIT_MAE
+from mlx_transformers.convert.families.whisper import WHISPER
 from mlx_transformers.convert.family import read
 from mlx_transformers.convert.match import write_config
 from mlx_transformers.convert.weights import to_theirs
+from mlx_transformers.core.errors import ConvertError
 from mlx_transformers.objectives.mae import MaskedPatches
 from mlx_transformers.verbs.import_run import import_run
 
@@ -54,3 +57,16 @@ def test_a_masked_autoencoder_becomes_a_run(normalized: bool, tmp_path: Path) ->
     loaded, _ = load(run.path)
     pixels = mx.random.randint(0, 256, (2, 8, 8, 3))
     assert mx.allclose(loaded(pixels), model(pixels), atol=1e-6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_language_model_is_tied_where_the_whole_model_is(tied: bool) -> None:
+    parts = {"vision_config": {}, "text_config": {"tie_word_embeddings": False}}
+    config = {"model_type": "llava", "tie_word_embeddings": tied}
+    assert LLAVA.table(HfConfig(config | parts))["language"]["head"]["tied"] is tied
+
+
+def test_a_classifier_of_sounds_is_refused_by_its_class() -> None:
+    config = {"model_type": "whisper", "architectures": ["WhisperForAudioClassification"]}
+    with pytest.raises(ConvertError, match=r"\['WhisperForAudioClassification'\] isn't built"):
+        WHISPER.table(HfConfig(config))

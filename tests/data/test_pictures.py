@@ -79,8 +79,16 @@ def test_the_orientation_of_a_camera_is_applied() -> None:
 def test_the_first_frame_is_read_and_that_is_said() -> None:
     frames = [Image.new("RGB", (1, 1), RED), Image.new("RGB", (1, 1), "blue")]
     data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    with pytest.warns(Notice, match="cat.gif is animated: its first frame"):
+    with pytest.warns(Notice, match="cat.gif has several frames or pages: the first"):
         assert read_picture(data, where="cat.gif").tolist() == [[[*RED]]]
+
+
+def test_what_a_camera_writes_behind_a_photograph_is_no_frame() -> None:
+    photograph = Image.new("RGB", (8, 8), RED)
+    data = saved(photograph, "MPO", save_all=True, append_images=[photograph])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_picture(data).shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +99,9 @@ def test_the_first_frame_is_read_and_that_is_said() -> None:
         (b'<?xml version="1.0"?><svg/>', "SVG drawing"),
         (saved(Image.new("RGB", (64, 64)))[:60], "damaged picture"),
         (saved(Image.new("F", (1, 1)), "TIFF"), "floats"),
+        (saved(Image.new("I", (1, 1)), "TIFF"), "32 bits a channel"),
     ],
-    ids=["empty", "another file", "svg", "cut short", "floats"],
+    ids=["empty", "another file", "svg", "cut short", "floats", "32 bits"],
 )
 def test_a_file_that_is_no_picture_is_refused(data: bytes, told: str) -> None:
     with pytest.raises(DataError, match=rf"x\.png.*{told}"):

@@ -196,13 +196,17 @@ def test_a_model_that_sees_reads_a_picture_before_its_text(tmp_path: Path) -> No
     assert int(pixels.max()) > 200
     with pytest.raises(RunError, match="2 times"):
         look(model, WORDS, "<image> <image>", image=file)
+    with pytest.raises(RunError, match="there is no picture"):
+        look(model, WORDS, "a <image>")
     with pytest.raises(RunError, match="reads no picture"):
         look(built(LLAMA), WORDS, "a b", image=file)
+    with pytest.raises(RunError, match="no target"):
+        look(built(LLAMA), WORDS, "a b", target="c")
 
 
 def test_what_cannot_be_looked_into_says_so() -> None:
     with pytest.raises(RunError, match="reversible"):
-        look(built(REFORMER), WORDS, "a b", target="c")
+        look(built(REFORMER), WORDS, "a b")
     with pytest.raises(RunError, match="no head over the vocabulary"):
         look(built(VIT), WORDS, "a b")
     with pytest.raises(RunError, match="reads frames"):

@@ -1,5 +1,6 @@
 """The page of a look: its files, and what a real browser makes of it."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -50,6 +51,14 @@ def test_the_data_beside_the_page_are_the_arrays(both: Pictures, tmp_path: Path)
         write(both, page)
     with pytest.raises(RunError, match=r"\.html"):
         write(both, tmp_path / "a.png")
+
+
+def test_half_a_character_of_a_terminal_is_written_as_its_escape(
+    both: Pictures, tmp_path: Path
+) -> None:
+    page, beside = write(dataclasses.replace(both, text="a \udcff"), tmp_path / "a.html")
+    assert json.loads(beside.read_text(encoding="utf-8"))["text"] == "a \udcff"
+    assert "a \\udcff" in page.read_text(encoding="utf-8")
 
 
 LOOKED = """(async () => {

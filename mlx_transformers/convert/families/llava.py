@@ -39,8 +39,11 @@ class Part:
     table: Table
 
 
-def part(config: HfConfig, key: str, families: dict[str, Family], usual: Table) -> Part:
-    """Return the part whose config is under `key`; `usual` is the config of a file without one.
+def part(
+    config: HfConfig, key: str, families: dict[str, Family], usual: Table, **more: object
+) -> Part:
+    """Return the part whose config is under `key`; `usual` is the config of a file without one,
+    and `more` are keys that go before those of the part.
 
     Raises:
         ConvertError: its family isn't built.
@@ -50,7 +53,7 @@ def part(config: HfConfig, key: str, families: dict[str, Family], usual: Table) 
     if kind not in families:
         raise config.refuse(f"{key}.model_type", kind, f"of these are: {', '.join(families)}")
     family = families[kind]
-    inner = config.watched(key, {**data, "model_type": kind}, kind)
+    inner = config.watched(key, {**data, "model_type": kind, **more}, kind)
     inner.ignore("architectures")
     return Part(family, inner, family.table(inner))
 
@@ -63,8 +66,9 @@ def tower_of(config: HfConfig) -> Part:
 
 
 def language_of(config: HfConfig) -> Part:
-    """Return the language model."""
-    return part(config, "text_config", LANGUAGES, {"model_type": "llama"})
+    """Return the language model, whose embeddings are tied if the whole model's are."""
+    tied = {"tie_word_embeddings": True} if config.data.get("tie_word_embeddings") else {}
+    return part(config, "text_config", LANGUAGES, {"model_type": "llama"}, **tied)
 
 
 def model(config: HfConfig) -> Table:

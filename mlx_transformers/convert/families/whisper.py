@@ -5,6 +5,7 @@ from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, activation, config_writer
 from ..kernels import Kernels
+from ..pictures import task
 from ..rows import Row, rows
 from ..transforms import SilentBias
 
@@ -22,6 +23,7 @@ IGNORED = (
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a WhisperConfig."""
     config.ignore(*IGNORED)
+    task(config, "ForConditionalGeneration", "Model")
     rate = float(config.get("dropout"))
     encoder = tower(config, "encoder") | {
         "embed": {"kind": "frames", "n_mels": config.get("num_mel_bins"), "dropout": rate},

@@ -58,7 +58,7 @@ def read_picture(source: Path | bytes, channels: Channels = 3, where: str = "") 
             raise DataError(_too_large(name, f"{width:,} x {height:,} pixels"))
         try:
             if _has_frames(picture):
-                notice = f"{name} is animated: its first frame is read, and no other."
+                notice = f"{name} has several frames or pages: the first is read, and no other."
                 warnings.warn(notice, Notice, stacklevel=2)
             picture.load()
             upright = ImageOps.exif_transpose(picture)
@@ -89,7 +89,10 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 
 def _has_frames(picture: Image.Image) -> bool:
-    """Whether a second frame follows; the picture stays at its first."""
+    """Whether a second frame follows; the picture stays at its first. What cameras write behind a
+    photograph (MPO), a preview or the map of its brightness, is no frame."""
+    if picture.format == "MPO":
+        return False
     try:
         picture.seek(1)
     except EOFError:
@@ -100,11 +103,10 @@ def _has_frames(picture: Image.Image) -> bool:
 
 def _opaque(picture: Image.Image) -> Image.Image:
     """The picture at 8 bits a channel, on white where it is transparent."""
+    if picture.mode == "I" and picture.format != "PNG":
+        raise ValueError("32 bits a channel, whose white isn't known; save it with 8")
     if picture.mode.startswith("I"):
-        levels = np.asarray(picture).astype(np.int64)
-        if levels.max(initial=0) > 0xFFFF or levels.min(initial=0) < 0:
-            raise ValueError("more than 16 bits a channel; save it with 8")
-        return Image.fromarray((levels >> 8).astype(np.uint8))
+        return Image.fromarray((np.asarray(picture).astype(np.int64) >> 8).astype(np.uint8))
     if picture.mode == "F":
         raise ValueError("pixels that are floats; save it with 8 bits a channel")
     if not picture.has_transparency_data:

@@ -27,10 +27,10 @@ def resampled(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     distance = offsets[None, :] - np.arange(up)[:, None] / up
     window = 0.5 + 0.5 * np.cos(np.pi * np.clip(distance / reach, -1, 1))
     kernels = cutoff * np.sinc(cutoff * distance) * window
-    padded = np.pad(samples.astype(np.float64), (reach - 1, reach))
+    padded = np.pad(samples.astype(np.float32), (reach - 1, reach))
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach)
     n = -(-len(samples) * up // down)
-    out = np.empty(n, np.float64)
+    out = np.empty(n, np.float32)
     for start in range(0, n, BLOCK):
         places = np.arange(start, min(start + BLOCK, n)) * down
         out[start : start + BLOCK] = np.einsum(
