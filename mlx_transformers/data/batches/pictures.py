@@ -12,7 +12,7 @@ from ...core.errors import DataError
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
 from ..pictures.augment import shifted, warped
-from ..pictures.field import numbers, picture
+from ..pictures.field import Size, numbers, picture
 from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
@@ -91,7 +91,7 @@ class Pictures(RecordKind):
         if self.size is None:
             numbers(string(record, self.pixels_key), piece.where)
             return piece
-        shape = (*self.size, 3 if self.channels == 3 else 1)
+        shape: Size = (*self.size, 3 if self.channels == 3 else 1)
         pixels = picture(record[self.pixels_key], shape, self.pixels_key, piece)
         text = hashlib.sha256(pixels.tobytes()).hexdigest()  # equal pictures share a split
         return replace(piece, record={**record, self.pixels_key: pixels}, text=text)
