@@ -143,7 +143,8 @@ def heat_map(
 
     inner = 0.4 * len(rows)
     height = inner + 0.5
-    figure = new_figure(max(WIDTH, 1.4 + 0.75 * len(columns)), height)
+    width = max(WIDTH, 1.4 + 0.75 * len(columns))
+    figure = new_figure(width, height)
     axes = figure.add_axes((0.2, 0.42 / height, 0.78, inner / height))
     low, high = span
     colours = colormaps["viridis"]
@@ -167,7 +168,11 @@ def heat_map(
         spine.set_visible(False)
     axes.set_xlabel(column_label, fontsize=8, color=INK)
     axes.set_ylabel(row_label, fontsize=8, color=INK)
-    return inline(figure, name, label)
+    svg = inline(figure, name, label)
+    if width == WIDTH:
+        return svg
+    # A wide one moves in a box of its own, in which letters keep their size.
+    return f'<div class="wide"><div style="min-width: {72 * width:.0f}px">{svg}</div></div>'
 
 
 def _cell(axes: Any, i: int, j: int, colour: Any, text: str, ink: str) -> None:

@@ -121,7 +121,8 @@ def _layer_figure(name: str, by_layer: dict[int, list[tuple[float, Any]]]) -> st
     if any(isinstance(value, list) for value in last.values()):
         if max(map(len, last.values())) > MOST_EXPERTS:
             return ""
-        rows, columns = [str(layer) for layer in last], range(max(map(len, last.values())))
+        rows = [str(layer + 1) for layer in last]
+        columns = range(1, max(map(len, last.values())) + 1)
         cells = [[*value, *[""] * (len(columns) - len(value))] for value in last.values()]
         span = (0.0, max(max(value) for value in last.values()))
         svg = heat_map(
@@ -130,7 +131,7 @@ def _layer_figure(name: str, by_layer: dict[int, list[tuple[float, Any]]]) -> st
         )  # fmt: skip
         return page.figure(svg, caption, "")
     curves = [
-        Line(f"layer {layer}", by_layer[layer], i) for i, layer in enumerate(sorted(by_layer))
+        Line(f"layer {layer + 1}", by_layer[layer], i) for i, layer in enumerate(sorted(by_layer))
     ]
     if not any(len(line.points) > 1 for line in curves):
         return ""

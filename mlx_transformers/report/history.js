@@ -7,6 +7,7 @@ const WIDE = 190, TALL = 28, TOP = 34;
 const children = new Map(nodes.map(n => [n.name, nodes.filter(c => c.parent === n.name)]));
 const tiny = name => name.replace(/_tiny$/, "");
 const hue = folder => `var(--series-${folders.indexOf(folder) % 8})`;
+const edge = folder => `${["solid", "double", "dotted", "dashed"][Math.floor(folders.indexOf(folder) / 8) % 4]} ${hue(folder)}`;
 const line = n => { const out = []; for (let at = n; at && !out.includes(at); at = byName.get(at.parent)) out.push(at); return out; };
 
 // Within a year parents stand above the recipes that extend them.
@@ -28,7 +29,7 @@ for (const n of nodes) {
 const board = el("div", { style: `width:${width}px;height:${height}px` }, svg,
   ...years.map((y, c) => el("h3", { style: `left:${10 + c * WIDE}px` }, String(y))));
 for (const n of nodes) {
-  n.button = el("button", { type: "button", tabindex: -1, style: `left:${n.x}px;top:${n.y}px;border-left-color:${hue(n.folder)}`,
+  n.button = el("button", { type: "button", tabindex: -1, style: `left:${n.x}px;top:${n.y}px;border-left:6px ${edge(n.folder)}`,
     "aria-label": `${n.name}, ${n.year}${n.parent ? ", extends " + n.parent : ""}`, onclick: () => choose(n), onfocus: () => choose(n) }, tiny(n.name));
   board.append(n.button);
 }
@@ -40,7 +41,7 @@ const search = el("input", { type: "search", placeholder: "name, paper or change
   if (word && hits.length) { mark(hits[0]); reveal(hits[0]); }
 } });
 const count = el("span", { class: "soft", "aria-live": "polite" });
-const key = el("p", { class: "soft" }, ...folders.map(f => el("span", { class: "name" }, el("span", { class: "swatch", style: `background:${hue(f)}` }), f || "the chain")));
+const key = el("p", { class: "soft" }, ...folders.map(f => el("span", { class: "name" }, el("span", { class: "edge", style: `border-left:6px ${edge(f)}` }), f || "the chain")));
 $("at-graph").append(el("p", {}, search, count), graph, key);
 
 let at = byName.get("mistral_tiny") ?? nodes[0];

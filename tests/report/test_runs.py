@@ -255,6 +255,13 @@ def test_statistics_of_layers_are_lines_and_loads_of_experts_a_heat_map(make_run
     svg = re.search(r'<svg[^>]*aria-label="Expert load by layer".*?</svg>', page, re.DOTALL)
     assert svg is not None
     assert {"1.50", "0.25", "1.75"} <= set(re.findall(r"\d\.\d\d", svg[0]))
+    assert re.findall(r">layer (\d)</text>", page) == ["2", "4"], "the first is layer 1"
+    assert "min-width" not in svg.string[svg.start() - 60 : svg.start()]
+    many = [record | {"expert_load/1": [1.0] * 16} for record in records]
+    wide = report([make_run("many", records=many)]).read_text()
+    found = re.search(r'min-width: (\d+)px"><svg[^>]*aria-label="Expert load', wide)
+    assert found is not None
+    assert int(found[1]) > 16 * 50, "cells stay as wide as their numbers on a phone"
     assert 'id="layers"' not in report([make_run("second")]).read_text()
 
 
