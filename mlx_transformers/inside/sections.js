@@ -18,11 +18,11 @@ function text(box) {
     about.replaceChildren(el("p", {}, el("strong", {}, head), facts),
       rows.length ? el("table", {}, el("tbody", {}, ...rows)) : note("The first token has no prediction."));
   };
-  const words = strip(tokens, { label: "tokens, darker where the model is surprised", onchoose: choose });
+  const words = strip(tokens, { label: "tokens, redder where the model is surprised", onchoose: choose });
   words.paint(i => i < n && p.surprise[i] !== null ? tint(p.surprise[i] / 16, 6) : "");
   const known = p.surprise.filter(x => x !== null), mean = known.reduce((a, x) => a + x, 0) / Math.max(1, known.length);
   if (L.source.length) box.append(note("Source: ", L.source.map(shown).join(" ")));
-  box.append(note(`Darker is more surprising; mean ${number(mean)} bits per token. Point at a token, or use the arrow keys.`), words, about);
+  box.append(note(`Redder is more surprising; mean ${number(mean)} bits per token. Point at a token, or use the arrow keys.`), words, about);
   words.choose(next ? n : 0);
 }
 
