@@ -19,18 +19,28 @@ def recompute(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callable[.
     """
 
     def call(*args: object) -> Any:
-        # The backward runs after a pass has taken back its casts, rounded weights and PRNG keys.
-        held, context = [m.parameters() for m in modules], copy_context()
+        trainable = [m.trainable_parameters() for m in modules]
+        return _checkpoint(in_this_pass(modules, f))(trainable, *args)
 
-        def inner(trainable: list[Any], *args: object) -> Any:
-            before = [m.parameters() for m in modules]
-            _update(modules, held)
-            _update(modules, trainable)
-            out = context.run(f, *args)
-            _update(modules, before)
-            return out
+    return call
 
-        return _checkpoint(inner)([m.trainable_parameters() for m in modules], *args)
+
+def in_this_pass(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `(trainable, *args) -> f(*args)`, the modules having those trainable parameters, which
+    computes as now whenever it is called.
+
+    A backward pass that computes `f` again runs when its pass has taken back its casts, rounded
+    weights and PRNG keys of adapters (layers/adapters/switch.py).
+    """
+    held, context = [m.parameters() for m in modules], copy_context()
+
+    def call(trainable: Sequence[Any], *args: object) -> Any:
+        before = [m.parameters() for m in modules]
+        _update(modules, held)
+        _update(modules, trainable)
+        out = context.run(f, *args)
+        _update(modules, before)
+        return out
 
     return call
 

@@ -18,6 +18,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..core.context import Collected, Context
 from ..core.errors import RecipeError, RunError
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
+from ..core.recompute import in_this_pass
 from ..layers.block import Block, BlockModule
 from ..layers.kinds import NormKind
 from ..ops.reversible import Sublayer, reversible
@@ -155,17 +156,13 @@ def _sublayer(
     Each call starts from the same context, so that a second one draws the same dropout.
     """
 
-    def run(parameters: Any, x: mx.array) -> tuple[mx.array, list[mx.array]]:
-        saved = {n: m.trainable_parameters() for n, m in modules.items()}
-        for n, module in modules.items():
-            module.update(parameters.get(n, {}))
+    def run(x: mx.array) -> tuple[mx.array, list[mx.array]]:
         key = None if ctx.key is None else mx.stop_gradient(ctx.key)
         pass_ctx = replace(ctx, key=key, collected=ctx.collected.for_layer())
         y = block.added(name, x.astype(dtype), pass_ctx)
-        for n, module in modules.items():
-            module.update(saved[n])
         side_outputs = tree_flatten(pass_ctx.collected.side_outputs())
         names[:] = [output_name for output_name, _ in side_outputs]
         return y, [value for _, value in side_outputs]
 
-    return run
+    again = in_this_pass(list(modules.values()), run)
+    return lambda parameters, x: again([parameters.get(n, {}) for n in modules], x)

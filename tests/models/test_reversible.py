@@ -12,6 +12,8 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.models import reversible as stacks
 from mlx_transformers.objectives.chunked_loss import with_aux
 from mlx_transformers.ops.reversible import reversible, reversible_naive
+from mlx_transformers.trainer.forward import Forward
+from tests.contract.adapters import adapted
 from tests.contract.ffns import MOE, ROUTER
 from tests.contract.models import LLAMA, REFORMER
 from tests.contract.suite import parse, randomize
@@ -77,6 +79,27 @@ def test_a_model_with_dropout_and_experts_has_the_gradients_of_autodiff(
     naive = gradients(model, tokens)
     for name, value in naive.items():
         assert float(mx.abs(fast[name] - value).max()) < 1e-4, name
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_adapters_have_the_masks_and_the_casts_of_their_pass(
+    dtype: mx.Dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = parse("adapt", {"kind": "lora", "rank": 2, "alpha": 1.0, "dropout": 0.3})
+    model = adapted(kind, LLAMA | {"reversible": "mean"})
+    forward = Forward(model, parse("objective", {"kind": "clm"}).build(), dtype)
+    tokens = mx.arange(10).reshape(1, 10)
+
+    def gradients() -> dict[str, mx.array]:
+        def loss(params: Any) -> mx.array:
+            return forward(params, {"tokens": tokens}, Context(key=mx.random.key(3))).total
+
+        return dict(tree_flatten(mx.grad(loss)(model.trainable_parameters())))
+
+    fast = gradients()
+    monkeypatch.setattr(stacks, "reversible", reversible_naive)
+    for name, value in gradients().items():
+        assert float(mx.abs(fast[name] - value).max()) < 1e-3 * float(mx.abs(value).max()), name
 
 
 def saved(n_layers: int, **fields: Any) -> int:
