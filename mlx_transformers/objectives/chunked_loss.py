@@ -58,7 +58,7 @@ class ChunkedLoss:
             weights: `[B, T]`.
             ctx: of the forward pass.
         """
-        out, h = model.unembedding(), _last(h, targets)
+        out, h = model.unembedding(), of_tokens(h, targets)
         if ctx.label_key is not None:
             targets = self.drawn(model, h, targets, ctx.label_key)
         total, nll, z = linear_cross_entropy(
@@ -81,7 +81,7 @@ class ChunkedLoss:
     ) -> mx.array:
         """The summed weights of those targets that have the highest logit of all tokens; arguments
         as in a call."""
-        out, h = model.unembedding(), mx.stop_gradient(_last(h, targets))
+        out, h = model.unembedding(), mx.stop_gradient(of_tokens(h, targets))
         rows, flat = h.reshape(-1, h.shape[-1]), targets.reshape(-1)
         best = [
             out.logits(rows[at : at + self.chunk]).argmax(axis=-1)
@@ -94,7 +94,7 @@ class ChunkedLoss:
         self, model: VocabularyModel, h: mx.array, targets: mx.array, key: mx.array
     ) -> mx.array:
         """Labels drawn from the model's predictions, in the shape of `targets`; h as in a call."""
-        out, h = model.unembedding(), mx.stop_gradient(_last(h, targets))
+        out, h = model.unembedding(), mx.stop_gradient(of_tokens(h, targets))
         rows = h.reshape(-1, h.shape[-1])
         starts = range(0, len(rows), self.chunk)
         keys = mx.random.split(key, len(starts))
@@ -107,7 +107,7 @@ class ChunkedLoss:
 
     def log_probs(self, model: VocabularyModel, h: mx.array, targets: mx.array) -> mx.array:
         """Log-probability (nats) of each of `targets [B, T]`, with a gradient; h as in a call."""
-        out, h = model.unembedding().scaled(1 / self.temperature), _last(h, targets)
+        out, h = model.unembedding().scaled(1 / self.temperature), of_tokens(h, targets)
         logps = linear_log_probs(
             h.reshape(-1, h.shape[-1]),
             out.weight,
@@ -147,9 +147,11 @@ def rows_of_chunk(chunk: int, frozen: bool, parts: int = 1) -> int:
     return -(-chunk // (2 * parts if frozen else parts))
 
 
-def _last(h: mx.array, targets: mx.array) -> mx.array:
-    n = targets.shape[1]
-    return h if h.shape[1] == n else h[:, -n:]
+def of_tokens(x: mx.array, tokens: mx.array) -> mx.array:
+    """The last T positions of `x [B, P + T, ...]`, those of `tokens [B, T]`: the ones before them
+    belong to patches or a soft prompt."""
+    n = tokens.shape[1]
+    return x if x.shape[1] == n else x[:, -n:]
 
 
 def with_aux(total: mx.array, weight: mx.array, parts: dict[str, mx.array], ctx: Context) -> Loss:

@@ -13,7 +13,7 @@ from ..core.loss import Loss
 from ..core.task import Task
 from ..ops.distillation import Divergence, cosine
 from ..ops.soft_targets import SoftTeacher, soft_targets
-from .chunked_loss import ChunkedLoss, rows_of_chunk, with_aux
+from .chunked_loss import ChunkedLoss, of_tokens, rows_of_chunk, with_aux
 from .clm import next_tokens
 from .layer_losses import LayerLosses, Relations
 from .mlm import bidirectional
@@ -120,11 +120,12 @@ class DistillObjective:
         contexts = [Context(layout=ctx.layout) for _ in teachers]
         self.inside.request(ctx, contexts[0])
         x = student.embedded(inputs, ctx)
-        h = student.hidden(x, ctx)
+        h = of_tokens(student.hidden(x, ctx), targets)
         read, taught = [], []
         for teacher, teacher_ctx in zip(teachers, contexts, strict=True):
             read.append(teacher.embedded(inputs, teacher_ctx))
-            taught.append(mx.stop_gradient(teacher.hidden(read[-1], teacher_ctx)))
+            hidden = of_tokens(teacher.hidden(read[-1], teacher_ctx), targets)
+            taught.append(mx.stop_gradient(hidden))
         hard, parts = self.head(student, h, targets, weights, ctx)
         total = config.hard * hard
         if config.soft:

@@ -10,7 +10,7 @@ from pydantic import Field
 from ..core.context import Context
 from ..core.loss import Loss
 from ..core.task import Task
-from .chunked_loss import ChunkedLoss, with_aux
+from .chunked_loss import ChunkedLoss, of_tokens, with_aux
 from .objective import Arrays, ChunkedKind, VocabularyModel
 
 
@@ -58,7 +58,8 @@ def masked(
 
 def gather_masked(x: mx.array, batch: Arrays) -> mx.array:
     """Gather x `[B, T, ...]` at the masked tokens, `[B, P, ...]`; x itself if a batch doesn't give
-    their `places`."""
+    their `places`. Positions before those of tokens are left out."""
+    x = of_tokens(x, batch["targets"])
     if "places" not in batch:
         return x
     places = batch["places"]

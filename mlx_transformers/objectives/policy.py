@@ -20,7 +20,7 @@ from ..ops.policy import (
     soft_surrogate,
     value_loss,
 )
-from .chunked_loss import ChunkedLoss, with_aux
+from .chunked_loss import ChunkedLoss, of_tokens, with_aux
 from .objective import ActorCritic, Arrays, ChunkedKind, VocabularyModel
 
 Estimator = Literal["k1", "k2", "k3", "abs", "k1+", "k3+", "abs+"]
@@ -262,7 +262,7 @@ class PpoObjective:
         inputs = {"tokens": batch["tokens"][:, :-1]}
         x = model.features(model.embedded(inputs, ctx), ctx)
         logps = self.head.log_probs(model, model.transform(x), batch["tokens"][:, 1:])
-        values = model.token_values(x, ctx).astype(mx.float32)
+        values = of_tokens(model.token_values(x, ctx), mask).astype(mx.float32)
         ratio = mx.exp(log_ratio(logps, batch["old_logps"], mask))
         bounds = {"low": config.clip, "high": config.clip}
         losses = row_average(

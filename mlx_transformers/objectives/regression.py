@@ -9,7 +9,7 @@ import mlx.core as mx
 from ..core.context import Context
 from ..core.loss import Loss, Unit
 from ..core.task import Task
-from .chunked_loss import with_aux
+from .chunked_loss import of_tokens, with_aux
 from .objective import ActorCritic, Arrays, ObjectiveKind
 
 
@@ -50,4 +50,4 @@ def predictions(model: ActorCritic, vectors: mx.array, ctx: Context) -> mx.array
     virtual = mx.full(vectors.shape[:2], -1, dtype=mx.int32)
     ctx.layout = replace(ctx.layout, vectors=vectors)
     x = model.features(model.embedded({"tokens": virtual}, ctx), ctx)
-    return model.token_values(x, ctx).astype(mx.float32)
+    return of_tokens(model.token_values(x, ctx), vectors).astype(mx.float32)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.context import Context
 from ..layers.adapters.switch import adapters_off
+from ..objectives.chunked_loss import of_tokens
 from ..objectives.objective import ActorCritic
 from ..ops.policy import entropy
 from ..trainer.forward import Forward
@@ -118,7 +119,7 @@ class Scorer:
         model, ctx = self.model, Context()
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         x = model.features(model.embedded({"tokens": inputs}, ctx), ctx)
-        h, out = model.transform(x), model.unembedding()
+        h, out = of_tokens(model.transform(x), targets), model.unembedding()
         rows, flat = h.reshape(-1, h.shape[-1]), targets.reshape(-1)
         logps, entropies = [], []
         for at in range(0, len(rows), CHUNK):
@@ -129,5 +130,6 @@ class Scorer:
         found = {"logps": mx.concatenate(logps), "entropy": mx.concatenate(entropies)}
         found = {name: value.reshape(targets.shape) for name, value in found.items()}
         if self.valued:
-            found["values"] = model.token_values(x, ctx).astype(mx.float32)
+            values = of_tokens(model.token_values(x, ctx), targets)
+            found["values"] = values.astype(mx.float32)
         return found

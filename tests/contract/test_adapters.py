@@ -1,6 +1,7 @@
 """Adapters of a small model: they start as the base, switch off, merge, and train alone."""
 
 import mlx.core as mx
+import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
@@ -20,9 +21,10 @@ from mlx_transformers.layers.adapters.weights import (
 )
 from mlx_transformers.layers.positions.learned import Learned
 from mlx_transformers.ops.xent import linear_cross_entropy
+from mlx_transformers.rl.scoring import Scorer
 
 from .adapters import ROWS, TOKENS, WIDE, adapted
-from .models import T5, VLM
+from .models import BERT, T5, VLM
 from .suite import Row, parse
 
 ADDING = [row for row in ROWS if row.kind not in ("bitfit", "full")]
@@ -178,6 +180,46 @@ def test_a_model_without_biases_has_nothing_for_bitfit() -> None:
     block = WIDE["block"] | {"mixer": plain, "ffn": ffn}
     with pytest.raises(RecipeError, match="no biases"):
         adapted(parse("adapt", {"kind": "bitfit"}), WIDE | {"block": block})
+
+
+PROMPT = {"kind": "prompt", "length": 3}
+
+
+def log_probs(model, tokens: mx.array) -> mx.array:
+    logits = model(tokens)
+    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+
+
+def test_completions_behind_a_soft_prompt_are_scored_at_their_own_places() -> None:
+    model = adapted(parse("adapt", PROMPT), WIDE | {"pool": {"kind": "scalar"}})
+    found = Scorer(model, 2, temperature=1.0, valued=True)(np.array(TOKENS))
+    expected = mx.take_along_axis(log_probs(model, TOKENS[:, :-1]), TOKENS[:, 1:, None], axis=-1)
+    assert close(mx.array(found["logps"]), expected[..., 0])
+    assert found["values"].shape == found["logps"].shape == (2, 5)
+
+
+def test_masked_tokens_behind_a_soft_prompt_are_found_at_their_own_places() -> None:
+    model = adapted(parse("adapt", PROMPT), BERT)
+    places = mx.array([[1, 4], [0, 2]])
+    weights = mx.put_along_axis(mx.zeros(TOKENS.shape), places, mx.ones(places.shape), axis=1)
+    batch = {"tokens": TOKENS, "targets": TOKENS, "weights": weights, "types": 0 * TOKENS}
+    batch["valid"] = mx.ones(TOKENS.shape, dtype=mx.bool_)
+    objective = parse("objective", {"kind": "mlm"}).build()
+    totals = [
+        objective({"model": model}, {**batch, **more}, Context()).total
+        for more in ({}, {"places": places})
+    ]
+    assert close(*totals)
+
+
+def test_a_student_with_a_soft_prompt_learns_from_a_teacher_without_one() -> None:
+    model = adapted(parse("adapt", PROMPT))
+    teacher = adapted(parse("adapt", {"kind": "bitfit"}), moved=False)
+    table = {"kind": "distill", "teacher": "t", "temperature": 1.0, "hard": 0.0}
+    objective = parse("objective", table).build()
+    loss = objective({"model": model, "teacher": teacher}, {"tokens": TOKENS}, Context())
+    ours, theirs = (log_probs(m, TOKENS[:, :-1]) for m in (model, teacher))
+    assert close(loss.total, (mx.exp(theirs) * (theirs - ours)).sum(), 1e-4)
 
 
 LEARNED = {"position": {"kind": "learned"}}

@@ -127,5 +127,6 @@ def lengthened(layout: Layout, vectors: mx.array, batch: int, length: int) -> La
         prefix=None if layout.prefix is None else layout.prefix + n,
         types=ahead(layout.types, 0),
         global_tokens=ahead(layout.global_tokens, 0),
+        ends=None if layout.ends is None else layout.ends + n,
         vectors=mx.concatenate([virtual, text_vectors.astype(virtual.dtype)], axis=1),
     )
