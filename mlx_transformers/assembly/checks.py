@@ -11,7 +11,8 @@ from ..layers.pools import Classifier
 from ..layers.routers.routing import Routing
 from ..models.model import Model, ModelKind
 from ..models.sharing import check_parts
-from ..objectives.objective import ADAPTER_OFF, ObjectiveKind
+from ..objectives.objective import ADAPTER_OFF as OFF
+from ..objectives.objective import ObjectiveKind
 from ..objectives.policy import PolicyKind
 from ..optim.optimizer import Optimizer
 from ..optim.schedules import Warmup
@@ -154,19 +155,28 @@ def check_zeros(recipe: Recipe) -> None:
 
 
 def check_reference(recipe: Recipe) -> None:
-    """Check that a reference policy that is the base of an adapted run has adapters to switch off.
+    """Check that a reference policy that is the base of an adapted run is that base alone.
 
     Raises:
-        RecipeError: the recipe has no `[adapt]`.
+        RecipeError: the recipe has no `[adapt]`, or trains weights of the base itself.
     """
-    if recipe.adapt is not None:
+    tables = {"objective": recipe.objective, "source": recipe.source}
+    table = next((t for t, kind in tables.items() if dict(kind).get("reference") == OFF), None)
+    if table is None:
         return
-    for table, kind in (("objective", recipe.objective), ("source", recipe.source)):
-        if dict(kind).get("reference") == ADAPTER_OFF:
-            raise RecipeError(
-                f"{table}.reference = '{ADAPTER_OFF}' is the policy without its adapters, and this "
-                "recipe has no [adapt]: name the run that training starts from."
-            )
+    if recipe.adapt is None:
+        raise RecipeError(
+            f"{table}.reference = '{OFF}' is the policy without its adapters, and this recipe has "
+            "no [adapt]: name the run that training starts from."
+        )
+    # The pool of a value function or a reward is no part of the policy.
+    moved = any(not path.startswith("pool") for path in recipe.adapt.train)
+    if moved or recipe.adapt.trained_biases() != "none":
+        raise RecipeError(
+            f"{table}.reference = '{OFF}' is the policy without its adapters, and [adapt] trains "
+            "weights of the base too (train or bias), so that the reference would change with the "
+            "policy: name the run that training starts from."
+        )
 
 
 def check_temperature(recipe: Recipe) -> None:

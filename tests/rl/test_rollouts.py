@@ -213,6 +213,10 @@ def test_completions_are_learned_without_log_probabilities_of_the_policy(folder,
         (["source.group=1"], r"compares completions of one prompt: set group"),
         (["source.reference='adapter_off'"], r"has no \[adapt\]: name the run"),
         (
+            ["adapt={kind='lora', train=['norm']}", "source.reference='adapter_off'"],
+            r"trains weights of the base too",
+        ),
+        (
             ["source.revise={principles=['a'], critique='{completion}', revision='{complete}'}"],
             r"has the field \{complete\}; it may have \{prompt\}",
         ),
