@@ -119,7 +119,9 @@ class Assistant:
             )
         limit_reason: EndReason = "length" if request.max_tokens <= room else "context"
         engine = self._engine(request.sampling, request.top)
-        writer = TextWriter(self.tokenizer, request.stop)
+        calls = None if self._format is None else self._format.call_format
+        marks = "" if calls is None else calls.before + calls.after
+        writer = TextWriter(self.tokenizer, request.stop, marks=marks)
         engine.start([tokens], [request.seed])
         for (token,) in engine.tokens(min(request.max_tokens, room)):
             top_tokens = None if request.top is None else observed_tokens(engine, [token])[0]

@@ -145,9 +145,10 @@ class Conversation:
             calls = yield from self._stream(self._assistant.stream(request))
             if not calls or not self._toolbox:
                 return
-            for call in calls:
+            for number, call in enumerate(calls):
                 result = self._toolbox.run(call)
-                self.messages.append({"role": "tool", "name": call.name, "content": result})
+                turn = {"role": "tool", "name": call.name, "content": result}
+                self.messages.append({**turn, "tool_call_id": call_id(number)})
                 yield Event(call=call, result=result)
 
     def _stream(self, pieces: Iterator[Piece]) -> Generator[Event, None, list[Call]]:
@@ -177,9 +178,15 @@ def message(content: str, calls: Sequence[Call]) -> Message:
         turn["tool_calls"] = [
             {
                 "type": "function",
-                "id": f"call{i:05}",
+                "id": call_id(i),
                 "function": {"name": call.name, "arguments": dict(call.arguments)},
             }
             for i, call in enumerate(calls)
         ]
     return turn
+
+
+def call_id(number: int) -> str:
+    """The id of a call among those of its message: nine letters and digits, as Mistral's templates
+    want it."""
+    return f"call{number:05}"

@@ -33,17 +33,24 @@ class TextWriter:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: str | Sequence[str], *, begins: bool = False
+        self,
+        tokenizer: Tokenizer,
+        stop: str | Sequence[str],
+        *,
+        begins: bool = False,
+        marks: str = "",
     ) -> None:
         """
         Args:
             tokenizer: the tokenizer.
             stop: texts before which to end; one that is a special token is matched as such.
             begins: whether the text is a beginning, not the continuation of a prompt's text.
+            marks: a text whose special tokens are written out; others are left out of the text.
         """
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         special = tokenizer.special_ids
         self._ends = tokenizer.end_ids
+        self._marks = {number: text for text, number in special.items() if text in marks}
         self._stop_ids = {special[text] for text in stops if text in special}
         self._decoder = StreamDecoder(tokenizer, begins=begins)
         self._stop = StopStrings(stops)
@@ -59,6 +66,8 @@ class TextWriter:
         if token in self._stop_ids or token in self._ends:
             self.ended = "stop string" if token in self._stop_ids else "stop"
             return ""
+        if token in self._marks:
+            return self._certain(self._decoder.flush() + self._marks[token])
         return self._certain(self._decoder.feed(token))
 
     def finish(self) -> str:
