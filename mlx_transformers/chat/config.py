@@ -11,7 +11,8 @@ class RetrievalConfig(Config):
     folder: str
     """The folder: .txt, .md and .rst files in it and below."""
     embedder: str | None = None
-    """The run whose model embeds passages and questions. Unset: the model that answers."""
+    """The run whose model embeds passages and questions, by name or folder. Unset: passages are
+    compared by their words (BM25), in languages that write spaces between them."""
     passages: int = Field(3, ge=1)
     """Passages of a result."""
     words: int = Field(120, ge=10)

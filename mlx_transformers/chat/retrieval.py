@@ -1,11 +1,16 @@
-"""Retrieval: the passages of a folder of texts that are nearest to a question by their embedding.
+"""Retrieval: the passages of a folder of texts that are nearest to a question.
 
-    score = cosine(embedding(passage), embedding(question))
+    words        BM25: Σ over the question's words of idf(word) tf (k + 1) / (tf + k (1 - b + b L))
+    embeddings   cosine(embedding(passage), embedding(question))
 
-Lewis et al. 2020, "Retrieval-Augmented Generation for Knowledge-Intensive NLP Tasks", with a flat
-index in NumPy and passages that are written into the prompt.
+with tf the word's count in the passage, and L the passage's length relative to the mean. Robertson
+& Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", equation 3.15; Lewis et
+al. 2020, "Retrieval-Augmented Generation for Knowledge-Intensive NLP Tasks", with a flat index in
+NumPy and passages that are written into the prompt.
 """
 
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +26,12 @@ WORDS = 120
 """Words of a passage, about; it ends with a paragraph where that is possible."""
 LARGEST = 10 * 2**20
 """Bytes of a text that is read."""
+K, B = 1.2, 0.75
+"""Constants of BM25."""
 Embed = Callable[[Sequence[str]], np.ndarray]
 """Vectors `[N, D]` of N texts."""
+Scores = Callable[[str], np.ndarray]
+"""How near each passage is to a question, `[N]`; 0 or less where it has nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -33,23 +42,46 @@ class Passage:
     source: str
 
 
+def by_words(texts: Sequence[str]) -> Scores:
+    """BM25 over the words of texts, in any case."""
+    places: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    lengths = np.zeros(len(texts))
+    for number, text in enumerate(texts):
+        counts = Counter(_words(text))
+        lengths[number] = counts.total()
+        for word, count in counts.items():
+            places[word].append((number, count))
+    norms = K * (1 - B + B * lengths / max(lengths.mean(), 1.0))
+
+    def scores(question: str) -> np.ndarray:
+        total = np.zeros(len(texts))
+        for word in set(_words(question)) & places.keys():
+            numbers, tf = np.array(places[word]).T
+            idf = np.log1p((len(texts) - len(numbers) + 0.5) / (len(numbers) + 0.5))
+            total[numbers] += idf * tf * (K + 1) / (tf + norms[numbers])
+        return total
+
+    return scores
+
+
+def by_embeddings(texts: Sequence[str], embed: Embed) -> Scores:
+    """The cosines of the embeddings of texts, which are computed now."""
+    vectors = _unit(embed(texts))
+    return lambda question: np.asarray(vectors @ _unit(embed([question]))[0])
+
+
 class Index:
-    """Passages with their embeddings, compared one by one.
+    """Passages, and how near each is to a question."""
 
-    Attributes:
-        passages: in the order of the rows of the embeddings.
-    """
-
-    def __init__(self, passages: Sequence[Passage], embed: Embed) -> None:
-        self.passages = list(passages)
-        self._embed = embed
-        self._vectors = _unit(embed([passage.text for passage in passages]))
+    def __init__(self, passages: Sequence[Passage], scores: Scores) -> None:
+        self._passages, self._scores = list(passages), scores
 
     def search(self, question: str, n: int = 3) -> list[tuple[float, Passage]]:
-        """Return the n nearest passages with their cosines, nearest first."""
-        scores = self._vectors @ _unit(self._embed([question]))[0]
+        """Return the n nearest passages with their scores, nearest first; those with a score of 0
+        or less are left out."""
+        scores = self._scores(question)
         best = np.argsort(-scores, kind="stable")[:n]
-        return [(float(scores[i]), self.passages[i]) for i in best]
+        return [(float(scores[i]), self._passages[i]) for i in best if scores[i] > 0]
 
 
 class Retrieval:
@@ -76,6 +108,8 @@ class Retrieval:
         if not query:
             raise RunError("The query is empty.")
         hits = self._index.search(query, self._n)
+        if not hits:
+            return "No passage was found. Use other words."
         return "\n\n".join(f"[{passage.source}]\n{passage.text}" for _, passage in hits)
 
 
@@ -121,6 +155,10 @@ def passages_of(text: str, words: int = WORDS) -> Iterator[str]:
             n_held += len(paragraph_words)
     if paragraphs:
         yield "\n\n".join(paragraphs)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

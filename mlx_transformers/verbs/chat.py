@@ -10,15 +10,14 @@ from ..chat.assistant import Assistant
 from ..chat.calculator import Calculator
 from ..chat.chat_format import ChatFormat
 from ..chat.config import RetrievalConfig, Tools
-from ..chat.retrieval import Index, Retrieval, read_passages
+from ..chat.retrieval import Index, Retrieval, by_embeddings, by_words, read_passages
 from ..chat.toolbox import Tool, Toolbox
 from ..core.errors import RunError
 from ..core.paths import expanded
 from ..data.batches.chat import Chat, chat_template
 from ..data.tokenizers.tokenizer import Tokenizer
-from ..models.model import Model
 from ..runs.folder import RUNS, find_checkpoint
-from .embed import Embedder, open_embedder
+from .embed import open_embedder
 
 
 def open_assistant(
@@ -47,7 +46,7 @@ def open_assistant(
     recipe = run_recipe(folder, set)
     model, tokenizer = load(checkpoint)
     assistant = Assistant(model, tokenizer, _format(recipe, tokenizer, template))
-    return assistant, _toolbox(recipe.tools, model, tokenizer), folder.path.name
+    return assistant, _toolbox(recipe.tools), folder.path.name
 
 
 def _format(recipe: Recipe, tokenizer: Tokenizer, template: str | None) -> ChatFormat | None:
@@ -59,18 +58,19 @@ def _format(recipe: Recipe, tokenizer: Tokenizer, template: str | None) -> ChatF
     return ChatFormat(chat_template(source, tokenizer), tokenizer)
 
 
-def _toolbox(tools: Tools, model: Model, tokenizer: Tokenizer) -> Toolbox:
+def _toolbox(tools: Tools) -> Toolbox:
     toolbox: list[Tool] = [Calculator()] if tools.calculator else []
     if tools.retrieval is not None:
-        toolbox.append(_retrieval(tools.retrieval, model, tokenizer))
+        toolbox.append(_retrieval(tools.retrieval))
     return Toolbox(toolbox)
 
 
-def _retrieval(config: RetrievalConfig, model: Model, tokenizer: Tokenizer) -> Retrieval:
-    """The search in a folder, whose passages are embedded now."""
+def _retrieval(config: RetrievalConfig) -> Retrieval:
+    """The search in a folder; with an embedder its passages are embedded now."""
     passages = read_passages(expanded(config.folder), config.words)
+    texts = [passage.text for passage in passages]
     if config.embedder is None:
-        embedder = Embedder(model, tokenizer, "mean")
+        scores = by_words(texts)
     else:
-        embedder = open_embedder(config.embedder)
-    return Retrieval(Index(passages, embedder), config.passages)
+        scores = by_embeddings(texts, open_embedder(config.embedder))
+    return Retrieval(Index(passages, scores), config.passages)

@@ -7,18 +7,30 @@ from mlx_transformers.chat.assistant import Piece, Request
 from mlx_transformers.chat.calculator import Calculator
 from mlx_transformers.chat.chat_format import GUARD, Call, CallFormat, ChatFormat
 from mlx_transformers.chat.conversation import Conversation
-from mlx_transformers.chat.retrieval import Index, Passage, Retrieval, passages_of, read_passages
+from mlx_transformers.chat.retrieval import (
+    Index,
+    Passage,
+    Retrieval,
+    by_embeddings,
+    by_words,
+    passages_of,
+    read_passages,
+)
 from mlx_transformers.chat.toolbox import Toolbox
 from mlx_transformers.cli import chat as cli
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.chat_template import CHATML, CHATML_TOOLS, ChatTemplate
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.decode.writer import TextWriter
 
 
 class Spelled(ByteTokenizer):
     """Bytes, and two special tokens."""
 
     special_ids = {"<|im_start|>": 300, "<|im_end|>": 301}  # noqa: RUF012
+
+    def token_bytes(self, token):
+        return super().token_bytes(token) if token < 256 else b""
 
 
 class Scripted:
@@ -79,6 +91,14 @@ def test_special_tokens_in_messages_are_text():
 )
 def test_calls_are_found_in_the_form_that_the_template_writes(template, expected):
     assert ChatFormat(ChatTemplate(template), ByteTokenizer()).call_format == expected
+
+
+def test_a_mark_of_calls_that_is_a_special_token_is_part_of_the_answer():
+    def written(marks):
+        writer = TextWriter(Spelled(), ["<|im_end|>"], marks=marks)
+        return "".join(writer.feed(token) for token in (ord("a"), 300, ord("b"), 301))
+
+    assert (written("<|im_start|>["), written("")) == ("a<|im_start|>b", "ab")
 
 
 def test_calls_are_parsed_and_broken_ones_stay_text():
@@ -151,6 +171,7 @@ def test_a_call_runs_its_tool_and_the_result_goes_back():
     prompt = bytes(scripted.requests[-1].tokens).decode()
     assert "<|im_start|>tool\n42<|im_end|>" in prompt
     assert f"<|im_start|>assistant\nWait.{call}<|im_end|>" in prompt
+    assert talk.messages[2]["tool_call_id"] == talk.messages[1]["tool_calls"][0]["id"]
     with pytest.raises(RunError, match="writes no calls"):
         Conversation(Scripted([], CHATML), Request(()), toolbox=Toolbox([Calculator()]))
 
@@ -175,13 +196,24 @@ def test_search_returns_the_nearest_passages(tmp_path):
     assert [p.source for p in passages] == ["deep/two.md"] * 3 + ["one.txt"]
     assert passages[-1] == Passage("aaa bbb\n\nxyz xyz", "one.txt")
     assert list(passages_of("a b\n\nc d", 3)) == ["a b", "c d"]
-    search = Retrieval(Index(passages, letters), n=1)
-    assert search(query="zyx") == "[one.txt]\naaa bbb\n\nxyz xyz"
+    texts = [passage.text for passage in passages]
+    for scores, query in ((by_embeddings(texts, letters), "zyx"), (by_words(texts), "XYZ?")):
+        search = Retrieval(Index(passages, scores), n=1)
+        assert search(query=query) == "[one.txt]\naaa bbb\n\nxyz xyz"
+        assert search(query="nowhere").startswith("No passage was found")
     with pytest.raises(RunError, match="no such folder"):
         read_passages(tmp_path / "none")
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(RunError, match="UTF-8"):
         read_passages(tmp_path)
+
+
+def test_passages_are_scored_by_bm25():
+    scores = by_words(["a a b", "b c"])
+    rare = np.log(2) * 2 * 2.2 / (2 + 1.2 * (0.25 + 0.75 * 3 / 2.5))
+    assert scores("A, a") == pytest.approx([rare, 0])
+    both = np.log(1.2) * 2.2 / (1 + 1.2 * (0.25 + 0.75 * np.array([3, 2]) / 2.5))
+    assert scores("b") == pytest.approx(both)
 
 
 @pytest.mark.parametrize(
