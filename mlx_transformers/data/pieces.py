@@ -2,7 +2,7 @@
 
 import codecs
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class Piece:
     """The split that its corpus assigns it to; None: a hash of its text or group does."""
     folder: Path | None = None
     """The folder of the file that it comes from, to which paths in its fields are relative."""
+    fields: Sequence[Sequence[int]] | None = None
+    """The fields of the record as integers, once its batch kind has encoded them."""
     problem: str | None = None
     """Why a row can't be read, a sentence; such a piece holds nothing else."""
 

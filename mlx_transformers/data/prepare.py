@@ -4,9 +4,9 @@ import os
 import platform
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 
 import numpy as np
@@ -18,8 +18,7 @@ from ..core.versions import version
 from .cache import locked, write_json
 from .config import Data
 from .data_key import DataKey, hashed
-from .kinds import BatchKind
-from .pieces import Piece
+from .pieces import Piece, RowError
 from .prepared import Prepared, checksums_of
 from .shards import SHARD_TOKENS, SPLITS, Counts, Split, SplitWriter, token_dtype
 from .tokenizers.controls import with_controls
@@ -208,7 +207,8 @@ class Preparation:
 
     def _write(self, tokenizer: Tokenizer, state: _State) -> dict[Split, Counts]:
         dtype, batch = token_dtype(tokenizer.vocab_size), self.key.data.batch
-        records = _RecordWriter(batch, tokenizer, self.labels) if batch.reads_records else None
+        if batch.reads_records:
+            self._encode(tokenizer)
         writers: dict[Split, SplitWriter] = {
             split: SplitWriter(self.partial, split, dtype, self.shard_tokens, state.splits[split])
             for split in SPLITS
@@ -224,8 +224,8 @@ class Preparation:
                 if done - saved >= SAVE_EVERY:
                     self._save(state, number, writers)
                     saved = done
-                if records is not None:
-                    done += records.write(writers[split], piece)
+                if piece.fields is not None:
+                    done += _write_record(writers[split], piece, piece.fields)
                 else:
                     done += _write_piece(writers[split], tokenizer, piece, begin, end)
                 self.progress("tokenizing", done, total)
@@ -235,6 +235,23 @@ class Preparation:
             for writer in writers.values():
                 writer.close()
         return {split: writer.counts for split, writer in writers.items()}
+
+    def _encode(self, tokenizer: Tokenizer) -> None:
+        """Have records encoded as they are read, so that those that can't be are bad rows too."""
+        batch = self.key.data.batch
+        labels = {name: number for number, name in enumerate(self.labels)}
+
+        def encoded(accept: Callable[[Piece], Piece], piece: Piece) -> Piece:
+            accepted = accept(piece)
+            assert accepted.record is not None, "a kind that reads records has accepted it"
+            try:
+                fields = batch.encode(accepted.record, tokenizer, labels)
+            except RowError as error:
+                raise RowError(f"{piece.where}: {error}") from None
+            return replace(accepted, fields=fields)
+
+        for source in self.key.checked:
+            source.accept = partial(encoded, source.accept)
 
     def _save(self, state: _State, pieces: int, writers: dict[Split, SplitWriter]) -> None:
         for writer in writers.values():
@@ -260,6 +277,7 @@ class Preparation:
                     f"Splitting {self.key.source} left nothing for '{split}': it has {has} and "
                     f'data.valid_fraction is {data.valid_fraction}. data.split="tail" {tail}; '
                     "data.valid_path names other files for validation."
+                    + (f" {self._skipped()}" if self.key.n_skipped else "")
                 )
 
     def _put(self) -> None:
@@ -274,25 +292,17 @@ class Preparation:
         shutil.rmtree(old, ignore_errors=True)
 
 
-class _RecordWriter:
-    """Appends records, each field stored as one document."""
-
-    def __init__(self, batch: BatchKind, tokenizer: Tokenizer, labels: list[str]) -> None:
-        self.batch, self.tokenizer = batch, tokenizer
-        self.labels = {name: number for number, name in enumerate(labels)}
-
-    def write(self, writer: SplitWriter, piece: Piece) -> int:
-        """Append a record and return the bytes of its text."""
-        assert piece.record is not None
-        for field in self.batch.encode(piece.record, self.tokenizer, self.labels):
-            writer.start_document()
-            writer.append(_stored(field, writer.dtype, piece.where))
-        n_bytes = len(piece.text.encode())
-        writer.counts.bytes += n_bytes
-        return n_bytes
+def _write_record(writer: SplitWriter, piece: Piece, fields: Sequence[Sequence[int]]) -> int:
+    """Append a record, each field stored as one document, and return the bytes of its text."""
+    for field in fields:
+        writer.start_document()
+        writer.append(_stored(field, writer.dtype, piece.where))
+    n_bytes = len(piece.text.encode())
+    writer.counts.bytes += n_bytes
+    return n_bytes
 
 
-def _stored(field: list[int], dtype: np.dtype, where: str) -> np.ndarray:
+def _stored(field: Sequence[int], dtype: np.dtype, where: str) -> np.ndarray:
     array = np.asarray(field, dtype=np.int64)
     if array.size and array.max() > np.iinfo(dtype).max:
         raise DataError(

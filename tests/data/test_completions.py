@@ -7,7 +7,7 @@ import pytest
 
 from mlx_transformers.assembly import registry  # noqa: F401  (fills the slots)
 from mlx_transformers.core.errors import DataError, Notice
-from mlx_transformers.data.batches.completions import answered
+from mlx_transformers.data.batches.written import answered
 from mlx_transformers.data.config import Data
 from mlx_transformers.data.corpora.arithmetic import Arithmetic
 from mlx_transformers.data.corpora.manners import Manners

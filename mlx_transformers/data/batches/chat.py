@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ...core.errors import DataError
-from ...core.parse import read_text
+from ...core.errors import DataError, FormatError
+from ...core.parse import LINE, parse_json, read_text
 from ...core.paths import expanded
-from ..chat_template import TEMPLATES, ChatTemplate, Message, Rendered
+from ..chat_template import TEMPLATES, ChatTemplate, Message, Rendered, TemplateError
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
 from ..pieces import Piece, Record, RowError
@@ -48,7 +48,7 @@ class Chat(RecordKind):
     """Tokens that count: all turns of the assistant, its last one, or every token."""
 
     def cache_key(self) -> dict[str, object]:
-        source = None if self.template is None else _read(self.template)
+        source = None if self.template is None else template_source(self.template)
         return super().cache_key() | {"chat": [self.messages_key, self.tools_key, source]}
 
     def columns(self, seq_len: int) -> Columns:
@@ -61,6 +61,7 @@ class Chat(RecordKind):
                 f"'{self.messages_key}', and this is running text. Give a .jsonl file."
             )
         turns = self._messages(piece.record, piece.where)
+        tools_of(piece.record, self.tools_key, piece.where)
         text = "\n".join(str(turn.get("content") or "") for turn in turns)
         return Piece(text, where=piece.where, record=piece.record, group=piece.group)
 
@@ -90,7 +91,12 @@ class Chat(RecordKind):
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
     ) -> list[list[int]]:
         template = chat_template(self.template, tokenizer)
-        rendered = template.answers(self._messages(record), tools=record.get(self.tools_key))
+        try:
+            rendered = template.answers(
+                self._messages(record), tools=tools_of(record, self.tools_key)
+            )
+        except TemplateError as error:
+            raise RowError(str(error)) from None
         tokens, ends = tokenizer.encode_special_with_ends(rendered.text)
         return [tokens, touched(rendered, np.asarray(ends)).tolist()]
 
@@ -106,7 +112,10 @@ class Chat(RecordKind):
             return {"tokens": tokens[: seq_len + 1], "weights": weights}
 
         widths = {"tokens": [seq_len + 1], "weights": [seq_len]}
-        examples = RecordExamples(Records(prepared, split, 2), setting, train=train)
+        records = Records(prepared, split, 2)
+        if turns != "text":
+            records.require_completions((1,), seq_len)
+        examples = RecordExamples(records, setting, train=train)
         return RecordRows(examples, make, widths, setting.seed)
 
 
@@ -121,7 +130,7 @@ def chat_template(name: str | None, tokenizer: Tokenizer) -> ChatTemplate:
     Raises:
         DataError: there is none, or it can't be read.
     """
-    source = _read(name) if name else tokenizer.chat_template
+    source = template_source(name) if name else tokenizer.chat_template
     if source is None:
         raise DataError(
             "This tokenizer has no chat template: name a file with data.batch.template, or set it "
@@ -150,6 +159,26 @@ def touched(rendered: Rendered, ends: np.ndarray) -> np.ndarray:
     return span_of_token
 
 
+def tools_of(record: Record, key: str, where: str = "a record") -> list[Any] | None:
+    """Return the functions of a record, a list or its JSON; None where it has none.
+
+    Raises:
+        RowError: they are something else.
+    """
+    tools = record.get(key)
+    if isinstance(tools, str):
+        try:
+            tools = parse_json(tools, where, LINE) if tools.strip() else None
+        except FormatError as error:
+            raise RowError(f"{where}: the field '{key}' is no JSON: {error}") from None
+    if tools is not None and not isinstance(tools, list):
+        raise RowError(
+            f"{where}: the field '{key}' is {tools!r:.60}. It is a list of functions, or the JSON "
+            "of one."
+        )
+    return tools or None
+
+
 def _turns(record: Record, key: str) -> list[Any] | None:
     """The turns of a record in any of the three layouts; None if it has none of them."""
     turns = record.get(key)
@@ -172,7 +201,7 @@ def _turns(record: Record, key: str) -> list[Any] | None:
     return None
 
 
-def _read(path: str) -> str:
+def template_source(path: str) -> str:
     """The text of a template, by its file or name.
 
     Raises:

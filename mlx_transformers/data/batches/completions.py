@@ -12,11 +12,10 @@ from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
-from .fields import string, with_words
-from .record_kind import RecordKind
+from .written import WrittenKind
 
 
-class Completions(RecordKind):
+class Completions(WrittenKind):
     """A prompt and its completion per row (Ouyang et al. 2022, section 3.5, supervised step).
 
     `tokens` [B, T + 1], padded on the right, `weights` [B, T]: 1 where a token of the completion or
@@ -41,14 +40,13 @@ class Completions(RecordKind):
         return Columns(seq_len, seq_len)
 
     def accept(self, piece: Piece) -> Piece:
-        keys = (self.prompt_key, self.completion_key)
-        return with_words(piece, self.kind, keys, keys)
+        return self.with_texts(piece, self.prompt_key, [self.completion_key])
 
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
     ) -> list[list[int]]:
-        prompt, completion = (string(record, key) for key in (self.prompt_key, self.completion_key))
-        return list(answered(tokenizer, prompt, completion))
+        (side,) = self.sides(record, tokenizer, self.prompt_key, [self.completion_key])
+        return list(side)
 
     def rows(
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
@@ -66,18 +64,3 @@ class Completions(RecordKind):
             records.require_completions((1,), seq_len)
         examples = RecordExamples(records, setting, train=train)
         return RecordRows(examples, make, widths, setting.seed)
-
-
-def answered(
-    tokenizer: Tokenizer, prompt: str, completion: str, special_tokens: bool = False
-) -> tuple[list[int], list[int]]:
-    """The tokens of a prompt with its completion, the tokenizer's prefix before and its end of text
-    after them, and 1 for each token of the completion; with `special_tokens` those that the texts
-    spell out are tokens."""
-    encode = tokenizer.encode_special_with_ends if special_tokens else tokenizer.encode_with_ends
-    tokens, ends = encode(prompt + completion)
-    border = len(prompt.encode())
-    in_completion = (np.asarray(ends) > border).astype(int).tolist()
-    prefix = list(tokenizer.prefix)
-    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-    return [*prefix, *tokens, *end], [0] * len(prefix) + in_completion + [1] * len(end)

@@ -1,6 +1,6 @@
 """Checks of the named fields of records, with errors that name file and line."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ...core.errors import DataError
@@ -8,8 +8,15 @@ from ...core.names import nearest
 from ..pieces import Piece, Record, RowError
 
 
-def with_words(piece: Piece, kind: str, keys: Sequence[str], words: Sequence[str]) -> Piece:
-    """Return a record whose text is that of its fields `words`, after checking that it has `keys`.
+def with_words(
+    piece: Piece,
+    kind: str,
+    keys: Sequence[str],
+    words: Sequence[str],
+    read: Callable[[Record, str, str], str] | None = None,
+) -> Piece:
+    """Return a record whose text is that of its fields `words`, after checking that it has `keys`;
+    `read` reads a field, by default as a `string`.
 
     Raises:
         DataError: the source holds running text, or a field is missing or not a string.
@@ -29,7 +36,7 @@ def with_words(piece: Piece, kind: str, keys: Sequence[str], words: Sequence[str
                 f"{piece.where}: no field '{key}' in the record, which has {have}.{hint} The keys "
                 "in data.batch name the right ones."
             )
-    text = "\n".join(string(piece.record, key, piece.where) for key in words)
+    text = "\n".join((read or string)(piece.record, key, piece.where) for key in words)
     return replace(piece, text=text)
 
 

@@ -13,14 +13,12 @@ from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
-from .completions import answered
-from .fields import string, with_words
-from .record_kind import RecordKind
+from .written import WrittenKind
 
 SIDES = ("chosen", "rejected")
 
 
-class Preferences(RecordKind):
+class Preferences(WrittenKind):
     """A prompt, and two completions of which one was preferred (Ouyang et al. 2022, section 3.5).
 
     `chosen`, `rejected` [B, T + 1]: prompt and completion, padded on the right; `chosen_counted`,
@@ -48,25 +46,19 @@ class Preferences(RecordKind):
     margin_key: str | None = None
     """Field of a number, how much better the chosen completion is; none: all margins are 0."""
 
-    special_tokens: bool = False
-    """Whether special tokens that a text spells out, such as those of a chat template, are tokens;
-    `mlxt chat --web` writes prompts with them."""
-
-    def _keys(self) -> tuple[str, ...]:
-        return self.prompt_key, self.chosen_key, self.rejected_key
-
     def cache_key(self) -> dict[str, object]:
         margin = [self.margin_key] if self.margin_key else []
-        special = {"special_tokens": True} if self.special_tokens else {}
-        return super().cache_key() | {"preferences": [*self._keys(), *margin]} | special
+        keys = [self.prompt_key, self.chosen_key, self.rejected_key, *margin]
+        return super().cache_key() | {"preferences": keys}
 
     def columns(self, seq_len: int) -> Columns:
         return Columns(2 * seq_len, 2 * seq_len)
 
     def accept(self, piece: Piece) -> Piece:
-        margin = (self.margin_key,) if self.margin_key else ()
-        checked = with_words(piece, self.kind, (*self._keys(), *margin), self._keys())
-        assert checked.record is not None, "with_words has seen to it"
+        margin = [self.margin_key] if self.margin_key else []
+        keys = [self.chosen_key, self.rejected_key]
+        checked = self.with_texts(piece, self.prompt_key, keys, margin)
+        assert checked.record is not None, "with_texts has seen to it"
         self._margin(checked.record, checked.where)
         return checked
 
@@ -87,15 +79,10 @@ class Preferences(RecordKind):
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
     ) -> list[list[int]]:
-        prompt, *completions = (string(record, key) for key in self._keys())
-        special = self.special_tokens
-        sides = [
-            part
-            for completion in completions
-            for part in answered(tokenizer, prompt, completion, special)
-        ]
+        keys = [self.chosen_key, self.rejected_key]
+        sides = self.sides(record, tokenizer, self.prompt_key, keys)
         margin = [list(repr(self._margin(record)).encode())] if self.margin_key else []
-        return [*sides, *margin]
+        return [*(part for side in sides for part in side), *margin]
 
     def rows(
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool

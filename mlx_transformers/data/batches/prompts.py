@@ -13,11 +13,12 @@ from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
-from .fields import string, with_words
-from .record_kind import RecordKind
+from .chat import chat_template, tools_of
+from .fields import string
+from .written import WrittenKind, prefix_before, prompt_text
 
 
-class Prompts(RecordKind):
+class Prompts(WrittenKind):
     """A prompt per row, for the source `rollouts`; rewards read the other fields of its record.
 
     As rows of the source `stream`: `tokens` [B, T + 1], padded on the right, and `weights` [B, T],
@@ -37,12 +38,21 @@ class Prompts(RecordKind):
         return Columns(seq_len, seq_len)
 
     def accept(self, piece: Piece) -> Piece:
-        return with_words(piece, self.kind, (self.prompt_key,), (self.prompt_key,))
+        return self.with_texts(piece, self.prompt_key, [])
 
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
     ) -> list[list[int]]:
-        tokens = [*tokenizer.prefix, *tokenizer.encode(string(record, self.prompt_key))]
+        messages = record[self.prompt_key]
+        if isinstance(messages, list):
+            template = chat_template(self.template, tokenizer)
+            text = prompt_text(template, messages, tools_of(record, "tools"))
+            record, tokens = {**record, self.prompt_key: text}, tokenizer.encode_special(text)
+        else:
+            text = string(record, self.prompt_key)
+            encode = tokenizer.encode_special if self.special_tokens else tokenizer.encode
+            tokens = list(encode(text))
+            tokens = [*prefix_before(tokenizer, tokens, self.special_tokens), *tokens]
         return [tokens, list(json.dumps(record, ensure_ascii=False, default=str).encode())]
 
     def rows(

@@ -12,15 +12,13 @@ from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
-from .completions import answered
-from .fields import string, with_words
-from .record_kind import RecordKind
+from .written import WrittenKind
 
 GOOD = {"true": 1, "1": 1, "good": 1, "false": 0, "0": 0, "bad": 0}
 """Labels as rows write them, and what they stand for."""
 
 
-class Unpaired(RecordKind):
+class Unpaired(WrittenKind):
     """A prompt, a completion, and whether it was liked (Ethayarajh et al. 2024).
 
     `tokens` [B, T + 1]: prompt and completion, padded on the right; `counted` [B, T]: 1 where a
@@ -54,9 +52,8 @@ class Unpaired(RecordKind):
         return Columns(2 * seq_len, 2 * seq_len)
 
     def accept(self, piece: Piece) -> Piece:
-        text_keys = (self.prompt_key, self.completion_key)
-        checked = with_words(piece, self.kind, (*text_keys, self.label_key), text_keys)
-        assert checked.record is not None, "with_words has seen to it"
+        checked = self.with_texts(piece, self.prompt_key, [self.completion_key], [self.label_key])
+        assert checked.record is not None, "with_texts has seen to it"
         self._label(checked.record, checked.where)
         return checked
 
@@ -78,8 +75,8 @@ class Unpaired(RecordKind):
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
     ) -> list[list[int]]:
-        prompt, completion = (string(record, key) for key in (self.prompt_key, self.completion_key))
-        return [*answered(tokenizer, prompt, completion), [self._label(record)]]
+        (side,) = self.sides(record, tokenizer, self.prompt_key, [self.completion_key])
+        return [*side, [self._label(record)]]
 
     def rows(
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
