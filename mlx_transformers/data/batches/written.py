@@ -171,7 +171,7 @@ def _written(
 
 
 def _shared_text(texts: Sequence[str]) -> str:
-    """The beginning of all texts, but for a last space, which belongs to the word behind it (TRL)."""
+    """The beginning of all texts, without a last space: it belongs to the word behind it (TRL)."""
     columns = takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
     shared = "".join(letters[0] for letters in columns)
     return shared[:-1] if shared.endswith(" ") else shared
