@@ -23,7 +23,9 @@ class OrthogonalMomentum(mlx_optim.Muon):
     """MLX's Muon with decoupled decay, stacks of matrices, and a choice of scale.
 
     MLX adds the decay to the gradient, whose size orthogonalisation then removes, and it flattens
-    a stack `[E, out, in]` into one matrix; here each matrix is orthogonalised alone.
+    a stack `[E, out, in]` into one matrix; here each matrix is orthogonalised alone. A filter
+    `[out, height, width, in]` of a 2-D convolution is one matrix with a row for each output, and
+    its scale is that of a matrix `[height, width]`, as in Jordan's code.
     """
 
     def __init__(
@@ -52,13 +54,15 @@ class OrthogonalMomentum(mlx_optim.Muon):
         if self.nesterov:
             update = (1 - momentum) * gradient + momentum * update
         rate = self.learning_rate.astype(gradient.dtype)
-        rows, columns = gradient.shape[-2:]
+        rows, columns = gradient.shape[1:3] if gradient.ndim == 4 else gradient.shape[-2:]
+        if gradient.ndim == 4:
+            update = update.flatten(1)
         if self.scale == "rms":
             factor = 0.2 * max(rows, columns) ** 0.5
         else:
             factor = max(1.0, rows / columns) ** 0.5
         step: mx.array = rate * factor * orthogonalize(update, self.ns_steps, self.coefficients)
-        return parameter * (1 - rate * self.decoupled_decay) - step
+        return parameter * (1 - rate * self.decoupled_decay) - step.reshape(parameter.shape)
 
 
 class Muon(LowPrecisionState, DecayingOptimizer):

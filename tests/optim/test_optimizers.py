@@ -229,6 +229,22 @@ def test_muon_moves_hidden_matrices_by_the_orthogonal_factor():
             np.testing.assert_allclose(u @ np.diag(singular) @ vt, one, atol=1e-3, err_msg=path)
 
 
+def test_muon_moves_a_filter_as_the_matrix_of_its_outputs():
+    mx.random.seed(4)
+    model = nn.Conv2d(3, 6, kernel_size=(4, 2), bias=False)
+    start = np.array(model.weight)
+    gradient = mx.random.normal(model.weight.shape)
+    optimizer = Muon(learning_rate=0.1, rest=(), nesterov=False).build(model, 1)
+    optimizer.update(model, {"weight": gradient})
+    u, _, vt = np.linalg.svd(np.array(gradient).reshape(6, -1), full_matrices=False)
+    moved = (start - np.array(model.weight)).reshape(6, -1) / 0.1
+    # The scale is that of a matrix of the filter's height and width, sqrt(4 / 2).
+    values = np.diag(u.T @ moved @ vt.T) / 2**0.5
+    assert np.all((values > 0.6) & (values < 1.3))
+    off = u.T @ moved @ vt.T - np.diag(values) * 2**0.5
+    np.testing.assert_allclose(off, 0, atol=1e-4)
+
+
 def test_muon_leaves_the_named_modules_and_all_vectors_to_adamw():
     muon, adamw = Muon(learning_rate=0.02).build(net(), 1).state["states"]
     assert {"experts.v", "blocks.1.layers.3.weight.v"} <= set(leaves(muon))
