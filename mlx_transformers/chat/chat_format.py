@@ -201,11 +201,17 @@ class ChatFormat:
         tools = [{"type": "function", "function": schema}]
         try:
             begun = self._template.render(question, tools=tools, add_generation_prompt=True).text
-            text = self._template.render([*question, turn], tools=tools).text
+            answer = {"role": "assistant", "content": PROBE}
+            plain, text = (
+                self._template.render([*question, each], tools=tools).text
+                for each in (answer, turn)
+            )
         except TemplateError:
             return None
-        written = text[len(begun) :] if text.startswith(begun) else text
-        return _located(written, self.stops)
+        # An empty thought, say, that the template writes before any answer marks no call.
+        before = plain.rpartition(PROBE)[0]
+        start = before if text.startswith(before) else begun
+        return _located(text.removeprefix(start), self.stops)
 
 
 def _located(written: str, stops: Sequence[str]) -> CallFormat | None:

@@ -87,6 +87,13 @@ def test_special_tokens_in_messages_are_text():
             "<|eot|>{% endfor %}{% endfor %}",
             CallFormat("", "<|eot|>", "parameters"),
         ),
+        (
+            "{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' %}<think>\n</think>"
+            "{% endif %}{{ m.content }}{% for c in m.tool_calls or [] %}<call>"
+            "{{ c.function | tojson }}</call>{% endfor %};{% endfor %}"
+            "{% if add_generation_prompt %}assistant:{% endif %}",
+            CallFormat("<call>", "</call>", "arguments"),
+        ),
     ],
 )
 def test_calls_are_found_in_the_form_that_the_template_writes(template, expected):
