@@ -90,7 +90,8 @@ class SentencePieceTokenizer(Tokenizer):
                 sentence_iterator=_lines(chunks), model_writer=model, **_options(config)
             )
         except RuntimeError as error:
-            reason = str(error).rsplit("] ", 1)[-1]
+            # its own advice names an option of its command line
+            reason = str(error).rsplit("] ", 1)[-1].partition(" Increase ")[0]
             raise DataError(
                 f"No sentencepiece tokenizer of {config.vocab_size} tokens can be trained: "
                 f"{reason} Try a larger data.tokenizer.vocab_size (byte fallback alone takes 256), "
