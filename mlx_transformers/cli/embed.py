@@ -61,6 +61,8 @@ def embed(
 
     find_checkpoint(run, runs)
     all_texts = _texts(text or [], texts)
+    if out is not None and as_json:
+        raise RunError("--out writes the vectors to a file, --json prints them: give one of them.")
     if out is not None and out.exists():
         raise RunError(f"{out} exists already. Choose another --out.")
     vectors = open_embedder(run, pool_of(pool), runs)(all_texts)

@@ -90,6 +90,10 @@ class Bill:
     text: str
 
 
+LEAST = 1e-6
+"""Smaller amounts, such as those of a plan for a few steps, are not spelt out."""
+
+
 def amount(values: Sequence[float], unit: str) -> str:
     """Format a value, or the least and the most: "0.0123 kWh", "1.2 to 4 EUR"."""
     texts = [f"{value:,.0f}" if value >= 1000 else _digits(value) for value in values]
@@ -98,6 +102,8 @@ def amount(values: Sequence[float], unit: str) -> str:
 
 def _digits(value: float) -> str:
     """Format three digits without an exponent."""
+    if 0 < value < LEAST:
+        return f"under {LEAST:f}"
     return format(Decimal(f"{value:.3g}"), "f")
 
 

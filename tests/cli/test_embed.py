@@ -68,6 +68,7 @@ def test_an_imported_encoder_gives_vectors(mlxt: Mlxt, home: Path, bert: Path) -
     row = json.loads((home / "v.jsonl").read_text())
     assert (row["text"], len(row["vector"])) == ("a", 16)
     refused(mlxt("embed", "bert", "--text", "a", "--out", "v.npy"), "exists already")
+    refused(mlxt("embed", "bert", "--text", "a", "--out", "w.npy", "--json"), "give one of them")
     refused(mlxt("embed", "bert", "--text", "a", "--pool", "own"), "no sentence pool")
     refused(mlxt("embed", "bert", "--text", "a", "--pool", "men"), "Did you mean 'mean'")
 

@@ -22,6 +22,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_energy_money_and_co2_by_the_factors() -> None:
     assert Cost().text(0.01234) == "0.0123 kWh"
+    assert Cost().text(1.7e-14, 0.5) == "under 0.000001 to 0.5 kWh"
     assert Cost(**FACTORS).text(2.0, 10.0) == "2 to 10 kWh, 0.6 to 3 EUR, 0.8 to 4 kg of CO2"
     assert Cost(**FACTORS).text(0.5) == "0.5 kWh, 0.15 EUR, 200 g of CO2"
 
