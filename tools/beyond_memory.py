@@ -5,7 +5,7 @@
 The same run three times, each in a process of its own: its optimizer state in memory, without a
 limit; in memory, with the limit; in a file (`train.offload_optimizer`), with the limit. The limit
 (`RLIMIT_DATA`, Linux alone) is on what the process allocates beyond what it holds once its
-libraries are loaded; the default is 0.9 of the optimizer state. Prints how each run ended, its
+libraries are loaded; the default is 0.95 of the optimizer state. Prints how each run ended, its
 peaks and its speed, and whether the checkpoints of the first and the third are equal.
 """
 
@@ -81,7 +81,7 @@ def main() -> None:
     loaded = load_recipe(args.recipe, sets)
     model = draft_model(loaded)
     state = size_bytes(job(loaded, model).state)
-    limit = round(args.limit_mib * MIB) if args.limit_mib else round(0.9 * state)
+    limit = round(args.limit_mib * MIB) if args.limit_mib else round(0.95 * state)
     print(f"weights {size_bytes(model.parameters()) / MIB:,.0f} MiB, optimizer state ", end="")
     print(f"{state / MIB:,.0f} MiB, limit {limit / MIB:,.0f} MiB beside the program", flush=True)
     paged = "train.offload_optimizer=true"

@@ -192,6 +192,11 @@ def main() -> None:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+    except ImportError as error:
+        # A compiled module turns an interrupt of its imports into an error of its own.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise SystemExit(INTERRUPTED) from None
+        raise
     except (OSError, MemoryError, RuntimeError) as error:
         sentence = refused(error)
         if sentence is None:

@@ -118,7 +118,7 @@ def test_show_modules_prints_shapes_counts_and_sources(mlxt: Mlxt, home: Path) -
         r"blocks\.0-2: BlockModule +3 × [\d,]+ +mlx_transformers/layers/block\.py", out
     )
     assert re.search(r"gate: Linear +24×16 +384 +mlx\.nn", out)
-    assert "(n_heads 2, n_kv_heads 2, head_dim 8, scale 0.353553)" in out
+    assert "(n_heads 2, head_dim 8, n_kv_heads 2, scale 0.353553)" in out
     for path, line in re.findall(r"(mlx_transformers/\S+\.py):(\d+)", out):
         assert (ROOT / path).read_text().splitlines()[int(line) - 1].startswith("class "), path
 

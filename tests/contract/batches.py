@@ -146,6 +146,12 @@ ROWS = [
     ),
 ]
 
+# No text here spells a special token out, and none is a list of messages.
+PROMPTED = {
+    "prompt_key": "title",
+    "template": Change("chatml", result=False),
+    "special_tokens": Change(True, result=False),
+}
 WINDOWED = {"window": 2, "negatives": 3, "power": 0.2, "subsample": None}
 
 CHANGES = {
@@ -243,23 +249,21 @@ CHANGES = {
         "start_key": "at",
     },
     "spans": {"text_key": "body", "spans_key": "places"},
-    "completions": {"prompt_key": "title", "completion_key": "body", "prompt_loss": True},
+    "completions": {**PROMPTED, "completion_key": "body", "prompt_loss": True},
     "chat": {
         "messages_key": "turns",
         "tools_key": "calls",
-        "template": "chatml",
+        "template": "brief.jinja",
         "turns": "text",
     },
     "preferences": {
-        "prompt_key": "title",
+        **PROMPTED,
         "chosen_key": "source",
         "rejected_key": "target",
         "margin_key": "gap",
-        # no text here spells a special token out
-        "special_tokens": Change(True, result=False),
     },
-    "prompts": {"prompt_key": "title"},
-    "unpaired": {"prompt_key": "title", "completion_key": "body", "label_key": "hated"},
+    "prompts": PROMPTED,
+    "unpaired": {**PROMPTED, "completion_key": "body", "label_key": "hated"},
     "contrastive": {"a_key": "title", "b_key": "body"},
 }
 
@@ -270,6 +274,10 @@ def write_files(folder: Path) -> None:
     (folder / "chat.jinja").write_text(
         "{{ tools }}{% for m in messages %}{{ m.role[0] }}{{ m.content }};{% endfor %}"
         "{% if add_generation_prompt %}a{% endif %}"
+    )
+    (folder / "brief.jinja").write_text(
+        "{% for m in messages %}{{ m.role[0] | upper }}{{ m.content }}.{% endfor %}"
+        "{% if add_generation_prompt %}A{% endif %}"
     )
     colours = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
     Image.fromarray(colours).save(folder / "drawn.png")
