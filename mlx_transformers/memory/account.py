@@ -10,7 +10,7 @@ Each layer declares the activations it saves (`saved_bytes`, core/footprint.py).
 of the backward depends on how far the device's queue runs ahead: `Queue`, measured per backend.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -55,6 +55,7 @@ class BackwardQueue:
         head: arrays `[V, D]` alive during the backward of the blocks.
         sublayer: of a block, relative to the mean saved bytes of its sublayers (mixer, cross
             attention, ffn): the more operations a block has, the less of it is queued at once.
+        parted: the same of a batch whose parts share the queue.
         states: of a backward that recomputes the states of a scan, relative to the bytes of those
             states; the larger of it and `sublayer`'s counts.
         again: of a recomputed block, relative to the same: its forward runs again while the next
@@ -68,6 +69,7 @@ class BackwardQueue:
 
     head: float
     sublayer: float
+    parted: float
     states: float
     again: float
     layer: float
@@ -95,7 +97,7 @@ CPU_QUEUE = Queue(
         chunk=3.1, chunks=6.0, head=5.0, rows=5.0, soft=3.4, related=2.0, comparing=10.0
     ),
     backward=BackwardQueue(
-        head=4.0, sublayer=4.2, states=5.2, again=6.8, layer=1.9, looped=1.5, shared=0.9
+        head=4.0, sublayer=5.5, parted=4.2, states=5.2, again=7.2, layer=1.9, looped=1.5, shared=0.9
     ),
     leaves=34,
 )
@@ -149,7 +151,7 @@ class Account:
 
 def account(job: Job) -> Account:
     """Predict the memory of one training step of a job."""
-    queue = CPU_QUEUE if job.cpu else GPU_QUEUE
+    queue = _queue(job)
     layers = list(job.layers())
     saved = [_saved(job, i, layer) for i, layer in enumerate(layers)]
     edges = _edges(job, layers[-1].input_bytes if layers else 0.0)
@@ -164,6 +166,14 @@ def account(job: Job) -> Account:
     activations = {"activations of blocks": sum(saved), "activations of embedding and head": edges}
     notes = [] if job.teacher_bytes is not None else [NO_TEACHER]
     return Account(held, activations, phases, notes)
+
+
+def _queue(job: Job) -> Queue:
+    """The constants of the device's queue, by whether parts of a batch share it."""
+    queue = CPU_QUEUE if job.cpu else GPU_QUEUE
+    if job.parts == 1:
+        return queue
+    return replace(queue, backward=replace(queue.backward, sublayer=queue.backward.parted))
 
 
 def _saved(job: Job, i: int, layer: Part) -> float:

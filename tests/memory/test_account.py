@@ -207,11 +207,11 @@ def test_each_further_stream_has_a_gradient_of_the_head_during_the_loss() -> Non
     """And its share of a chunk; rows that don't divide into as many parts have one stream."""
     job = replace(job_of(), batch_size=8, chunk=64)
     one, two, three, four = (account(replace(job, streams=n)) for n in (1, 2, 3, 4))
-    for n, parts in ((2, two), (4, four)):
-        share = account(replace(job, chunk=64 // n))
-        heads = (n - 1) * job.vocab_size * job.dim * 4
-        assert parts.phases["loss"] - share.phases["loss"] == pytest.approx(heads)
-    assert two.phases["backward of block 0"] == one.phases["backward of block 0"]
+    same_share = account(replace(job, streams=4, chunk=128))
+    head = job.vocab_size * job.dim * 4
+    assert same_share.phases["loss"] - two.phases["loss"] == pytest.approx(2 * head)
+    assert four.phases["loss"] < same_share.phases["loss"]
+    assert two.phases["backward of block 0"] < one.phases["backward of block 0"]
     assert three.phases == one.phases
 
 
@@ -219,8 +219,8 @@ def test_a_frozen_head_has_no_gradient_in_any_stream() -> None:
     job = replace(job_of("llama_tiny", "train.batch_size=8"), chunk=64)
     trained = account(job).phases["loss"]
     job.model.embed.freeze()
-    two, share = account(replace(job, streams=2)), account(replace(job, chunk=32))
-    assert two.phases["loss"] == share.phases["loss"]
+    two, four = (account(replace(job, streams=n, chunk=16 * n)) for n in (2, 4))
+    assert two.phases["loss"] == four.phases["loss"]
     assert account(job).phases["loss"] < trained - job.vocab_size * job.dim * 4
 
 
