@@ -1,6 +1,6 @@
 """Retrieval: the passages of a folder of texts that are nearest to a question.
 
-    words        BM25: Σ over the question's words of idf(word) tf (k + 1) / (tf + k (1 - b + b L))
+    words        BM25: Σ over the question's words, idf(word) tf (k1 + 1) / (tf + k1 (1 - b + b L))
     embeddings   cosine(embedding(passage), embedding(question))
 
 with tf the word's count in the passage, and L the passage's length relative to the mean. Robertson
@@ -26,8 +26,8 @@ WORDS = 120
 """Words of a passage, about; it ends with a paragraph where that is possible."""
 LARGEST = 10 * 2**20
 """Bytes of a text that is read."""
-K, B = 1.2, 0.75
-"""Constants of BM25."""
+K1, B = 1.2, 0.75
+"""k1 and b of BM25."""
 Embed = Callable[[Sequence[str]], np.ndarray]
 """Vectors `[N, D]` of N texts."""
 Scores = Callable[[str], np.ndarray]
@@ -51,14 +51,14 @@ def by_words(texts: Sequence[str]) -> Scores:
         lengths[number] = counts.total()
         for word, count in counts.items():
             places[word].append((number, count))
-    norms = K * (1 - B + B * lengths / max(lengths.mean(), 1.0))
+    norms = K1 * (1 - B + B * lengths / max(lengths.mean(), 1.0))
 
     def scores(question: str) -> np.ndarray:
         total = np.zeros(len(texts))
         for word in set(_words(question)) & places.keys():
             numbers, tf = np.array(places[word]).T
             idf = np.log1p((len(texts) - len(numbers) + 0.5) / (len(numbers) + 0.5))
-            total[numbers] += idf * tf * (K + 1) / (tf + norms[numbers])
+            total[numbers] += idf * tf * (K1 + 1) / (tf + norms[numbers])
         return total
 
     return scores

@@ -26,11 +26,11 @@ def recompute(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callable[.
 
 
 def in_this_pass(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `(trainable, *args) -> f(*args)`, the modules having those trainable parameters, which
-    computes as now whenever it is called.
+    """Return `(trainable, *args) -> f(*args)`, with the weights and context variables of this pass.
 
-    A backward pass that computes `f` again runs when its pass has taken back its casts, rounded
-    weights and PRNG keys of adapters (layers/adapters/switch.py).
+    `trainable` are the trainable parameters that the modules have in the call. A backward pass that
+    computes `f` again runs when its pass has taken back its casts, rounded weights and PRNG keys of
+    adapters (layers/adapters/switch.py).
     """
     held, context = [m.parameters() for m in modules], copy_context()
 

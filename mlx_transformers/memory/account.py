@@ -55,7 +55,7 @@ class BackwardQueue:
         head: arrays `[V, D]` alive during the backward of the blocks.
         sublayer: of a block, relative to the mean saved bytes of its sublayers (mixer, cross
             attention, ffn): the more operations a block has, the less of it is queued at once.
-        parted: the same of a batch whose parts share the queue.
+        parted: takes the place of `sublayer` where several CPU streams share the queue.
         states: of a backward that recomputes the states of a scan, relative to the bytes of those
             states; the larger of it and `sublayer`'s counts.
         again: of a recomputed block, relative to the same: its forward runs again while the next
