@@ -1,4 +1,7 @@
-"""Train transformers with MLX: `from mlx_transformers import load_recipe, build, train`."""
+"""Train transformers with MLX: `from mlx_transformers import load_recipe, build, train`.
+
+Models are composed of kinds: `from mlx_transformers import Attention, Block, Decoder, Glu, Rope`.
+"""
 
 from importlib import import_module
 from typing import Any
@@ -9,6 +12,9 @@ __version__ = "0.1.0"
 
 _FACE = {
     "load_recipe": "assembly.recipe",
+    "Recipe": "assembly.recipe",
+    "Block": "layers.block",
+    "Context": "core.context",
     "build": "assembly.build",
     "train": "verbs.train",
     "finetune": "verbs.finetune",
@@ -24,9 +30,12 @@ backend.prepare_with_mlx()
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FACE:
+    """Import a name of the face, or the class of a kind from the registry, at its first use."""
+    module = _FACE.get(name, "assembly.registry" if name[:1].isupper() else None)
+    found = module and getattr(import_module(f".{module}", __name__), name, None)
+    if found is None:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(import_module(f".{_FACE[name]}", __name__), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -79,6 +79,20 @@ class Recipe(Config):
     def resolved(self) -> Resolved | None:
         """The merged tables, and the recipe that set each key; None if made in Python."""
         return self._resolved
+
+    def replace(self, **tables: Any) -> "Recipe":
+        """Return a recipe with other tables, such as a `model` made in Python, checked as a whole.
+
+        Raises:
+            RecipeError: its model grows, so that `model` is one of several.
+            ValidationError: the tables don't go together.
+        """
+        if self.grow:
+            raise RecipeError(
+                "Tables can't be replaced beside [[grow]], whose stages belong to one model: "
+                "write the changes into the recipe's file, or give them to load_recipe."
+            )
+        return Recipe(**(dict(self) | tables))
 
     def stage(self, step: int, saved: bool = False) -> "Recipe":
         """Return the recipe with the model that trains at a step; the recipe if nothing grows.

@@ -2,7 +2,7 @@
 
 Layers declare the slots they contain (`mixer: Annotated[MixerKind, Slot("mixer")]`) without knowing
 what can fill them; the registry, which sees everything, fills the table. Schemas are built at
-first use, so the order of imports doesn't matter.
+first use, so the order of imports doesn't matter, and a slot can't be filled after it.
 """
 
 import inspect
@@ -16,6 +16,9 @@ from .config import Kind
 KINDS: dict[str, dict[str, type[Kind]]] = {}
 """Every kind of every slot, by slot name, then by kind."""
 
+CLOSED: set[str] = set()
+"""Slots whose kinds a schema has read."""
+
 
 def fill(slot: str, *kinds: type[Kind], of: type = Kind) -> None:
     """Register `kinds` in `slot`, each under the default of its `kind`.
@@ -26,6 +29,7 @@ def fill(slot: str, *kinds: type[Kind], of: type = Kind) -> None:
     Raises:
         TypeError: a class that is no `of` or lacks one of its methods, that has no `kind` of its
             own, or whose name another class has taken.
+        RuntimeError: a recipe or model has been made before, whose schema lacks the kind.
     """
     table = KINDS.setdefault(slot, {})
     for cls in kinds:
@@ -37,6 +41,11 @@ def fill(slot: str, *kinds: type[Kind], of: type = Kind) -> None:
         name = cls.model_fields["kind"].default
         if not isinstance(name, str):
             raise TypeError(f"{cls.__name__} has no kind: give it kind: Literal[...] = ...")
+        if name not in table and slot in CLOSED:
+            raise RuntimeError(
+                f"Slot '{slot}' has been read: fill it with {cls.__name__} before the first recipe "
+                "or model of this process is made."
+            )
         first = table.setdefault(name, cls)
         if first is not cls:
             raise TypeError(
@@ -70,5 +79,6 @@ class Slot:
             raise RuntimeError(
                 f"Slot '{self.name}' is empty: import mlx_transformers.assembly.registry first."
             )
+        CLOSED.add(self.name)
         choices = {name: handler.generate_schema(cls) for name, cls in kinds.items()}
         return core_schema.tagged_union_schema(choices, discriminator="kind")

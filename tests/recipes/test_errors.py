@@ -3,6 +3,7 @@
 import copy
 import random
 import re
+from typing import Literal
 
 import pytest
 from pydantic import create_model, model_validator
@@ -242,6 +243,16 @@ def test_a_kind_is_not_taken_over_by_another_class():
     fill("norm", rms)
     with pytest.raises(TypeError, match="has a kind 'rms' already"):
         fill("norm", type("Rms", (rms,), {"__module__": __name__}))
+
+
+def test_a_slot_that_was_read_is_not_filled(toy):
+    class Late(kind_of("norm", "rms")):
+        kind: Literal["late"] = "late"
+
+    with pytest.raises(RecipeError):
+        typed(toy, resolve_data({}))  # reads the kinds of all slots
+    with pytest.raises(RuntimeError, match="'norm' has been read: fill it with Late before"):
+        fill("norm", Late)
 
 
 JUNK = [0, -1, 2.5, True, "", "attention", [], [1, "x"], [[]], {}, {"kind": "layer"}]

@@ -17,7 +17,7 @@ from mlx_transformers.core.task import Task
 from mlx_transformers.data.kinds import BatchKind
 from mlx_transformers.objectives.chunked_loss import ChunkedLoss
 from mlx_transformers.objectives.objective import Arrays, ChunkedKind, VocabularyModel
-from mlx_transformers.recipe.slot import KINDS, fill
+from mlx_transformers.recipe.slot import CLOSED, KINDS, fill
 from mlx_transformers.report.runs import report
 from mlx_transformers.runs import checkpoint as ck
 from mlx_transformers.trainer.source import Batch, Feed, RunParts, SourceKind
@@ -113,6 +113,7 @@ class Reinforce(ChunkedKind):
 @pytest.fixture
 def toy() -> Iterator[tuple[str, ...]]:
     """The two kinds in their slots while a test runs; the settings of a run with them."""
+    CLOSED.difference_update({"source", "objective"})
     fill("source", Rollouts)
     fill("objective", Reinforce)
     Recipe.model_rebuild(force=True)

@@ -139,3 +139,9 @@ def test_moments_of_copied_features_are_those_of_their_gradients(tmp_path):
 def test_stages_that_can_not_be_are_refused(tmp_path, stages, words):
     with pytest.raises(RecipeError, match=words):
         tiny.recipe(tmp_path, *f"grow={stages}".replace("] ", "]\n").split("\n"))
+
+
+def test_tables_of_a_growing_recipe_are_not_replaced(tmp_path):
+    recipe = tiny.recipe(tmp_path, *STAGES)
+    with pytest.raises(RecipeError, match="beside \\[\\[grow\\]\\]"):
+        recipe.replace(model=recipe.model)
