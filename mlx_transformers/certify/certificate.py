@@ -20,7 +20,7 @@ from .decoding import DECODING
 from .derived import DERIVED
 from .exported import EXPORTED
 from .gradients import TRAINING
-from .processes import PROCESSES
+from .processes import PROCESSES, exit_on_signals
 from .row import DoesNotApply, Measured, Row, Verdict, excused, judged
 from .subject import Subject, subject_of_recipe
 
@@ -73,7 +73,7 @@ def certify(
         MlxtError: there is no such run, recipe or row, or the model can't be built.
     """
     rows = chosen(only)
-    with tempfile.TemporaryDirectory(prefix="mlxt-verify-") as work:
+    with exit_on_signals(), tempfile.TemporaryDirectory(prefix="mlxt-verify-") as work:
         subject = _subject(what, sets, root, Path(work))
         verdicts = []
         for row in rows:

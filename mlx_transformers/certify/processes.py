@@ -11,11 +11,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from ..assembly.recipe import Recipe
 from ..core.errors import RunError
@@ -40,6 +42,8 @@ PACKAGE = Path(__file__).parents[2]
 class Trainings:
     """Short trainings of one recipe, each `mlxt train` in processes of its own.
 
+    Leaving the context kills those that still run.
+
     Attributes:
         recipe: the recipe.
         sets: overrides of all of them.
@@ -49,7 +53,15 @@ class Trainings:
     recipe: Recipe
     sets: Sequence[str]
     work: Path
-    started: int = field(default=0, init=False)
+    started: "list[subprocess.Popen[str]]" = field(default_factory=list, init=False)
+
+    def __enter__(self) -> "Trainings":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self.started:
+            process.kill()
+            process.wait()
 
     @cached_property
     def file(self) -> Path:
@@ -67,10 +79,11 @@ class Trainings:
             argv += ["--set", override]
         python_path = os.pathsep.join([str(PACKAGE), os.environ.get("PYTHONPATH", "")])
         env = {**os.environ, "PYTHONPATH": python_path, "MLX_DISABLE_COMPILE": "1", **env}
-        self.started += 1
-        output = open(self.work / f"output-{self.started}.txt", "w+")  # noqa: SIM115
+        output = open(self.work / f"output-{len(self.started)}.txt", "w+")  # noqa: SIM115
         with output:
-            return subprocess.Popen(argv, env=env, text=True, stdout=output, stderr=output)
+            process = subprocess.Popen(argv, env=env, text=True, stdout=output, stderr=output)
+        self.started.append(process)
+        return process
 
     def finish(self, *processes: "subprocess.Popen[str]") -> None:
         """Wait for processes that train together.
@@ -83,9 +96,6 @@ class Trainings:
             codes = [process.wait(max(0.1, end - time.monotonic())) for process in processes]
         except subprocess.TimeoutExpired:
             raise RunError("A training of a few steps was not over after ten minutes.") from None
-        finally:
-            for process in processes:
-                process.kill()
         if any(codes):
             texts = sorted(self.work.glob("output-*.txt"), key=lambda p: p.stat().st_mtime)
             outputs = [p.read_text().strip().splitlines() for p in texts[-len(processes) :]]
@@ -104,11 +114,11 @@ def resumed(subject: Subject) -> Measured:
     """Compare a run that was killed after a checkpoint and resumed with one that was not."""
     sets = [*sizes(subject.recipe), *first_stage(subject), f"train.steps={STEPS}"]
     sets += [f"checkpoint.every={SAVED}", "eval.every=1000", "eval.batches=1"]
-    runs = Trainings(subject.recipe, sets, subject.work / "resumed")
-    runs.finish(runs.start("whole"))
-    killed = runs.start("killed", "--set", "train.share=0.2")
-    kill_at(killed, runs.folder("killed").checkpoints / f"step-{SAVED:06d}")
-    runs.finish(runs.start("killed", "--resume", "auto"))
+    with Trainings(subject.recipe, sets, subject.work / "resumed") as runs:
+        runs.finish(runs.start("whole"))
+        killed = runs.start("killed", "--set", "train.share=0.2")
+        kill_at(killed, runs.folder("killed").checkpoints / f"step-{SAVED:06d}")
+        runs.finish(runs.start("killed", "--resume", "auto"))
     uninterrupted, again = runs.last("whole"), runs.last("killed")
     return Measured(
         unequal(uninterrupted, again), f"{len(uninterrupted)} files of the last checkpoint"
@@ -144,17 +154,41 @@ def shared(subject: Subject) -> Measured:
     if subject.recipe.sparse is not None:
         sets.append("sparse.method='static'")  # rounding decides which connections change
     sets += ["train.steps=2", "checkpoint.every=1000", "eval.every=1000", "eval.batches=1"]
-    runs = Trainings(subject.recipe, sets, subject.work / "shared")
-    runs.finish(runs.start("one"))
-    hosts = runs.work / "hosts.json"
-    hosts.write_text(json.dumps([[address] for address in free_addresses(2)]))
-    ranks = [
-        runs.start("two", MLX_RANK=str(rank), MLX_HOSTFILE=str(hosts), OPENBLAS_NUM_THREADS="1")
-        for rank in range(2)
-    ]
-    runs.finish(*ranks)
+    with Trainings(subject.recipe, sets, subject.work / "shared") as runs:
+        runs.finish(runs.start("one"))
+        hosts = str(runs.work / "hosts.json")
+        Path(hosts).write_text(json.dumps([[address] for address in free_addresses(2)]))
+        ranks = [
+            runs.start("two", MLX_RANK=str(rank), MLX_HOSTFILE=hosts, OPENBLAS_NUM_THREADS="1")
+            for rank in range(2)
+        ]
+        runs.finish(*ranks)
     single, split = (runs.last(name)["model"] for name in ("one", "two"))
     return Measured(tree_difference(single, split))
+
+
+@contextmanager
+def exit_on_signals() -> Iterator[None]:
+    """Raise SystemExit on SIGTERM and SIGHUP inside the block, so that contexts inside it end.
+
+    Python's default ends the process at once, and the processes that it started go on.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    previous = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                previous[number] = signal.signal(number, leave)
+    except ValueError:
+        pass  # not the main thread: its owner handles signals
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def free_addresses(n: int) -> list[str]:
