@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from ops.compare import assert_close, draw, numpy64
-from reference_adapt import losses, numeric, policy_losses
+from reference_adapt import distillation, losses, numeric, policy_losses
 from reference_adapt.numeric import Options
 from reference_groups.case import Arrays, Case
 from reference_groups.long_filters import product_keys
@@ -96,3 +96,9 @@ def test_options_left_out_have_the_published_values(tmp_path: Path) -> None:
 def test_a_ratio_may_rise_as_far_as_it_may_fall_unless_the_options_say() -> None:
     assert policy_losses.bounds_of({"epsilon_low": 0.3}) == {"low": 0.3, "high": 0.3}
     assert policy_losses.bounds_of({"epsilon_low": 0.3, "epsilon_high": 0.5})["high"] == 0.5
+
+
+def test_the_batch_mean_without_labels_is_over_rows() -> None:
+    x = {"student_logits": draw(1, 2, T, K), "teacher_logits": draw(2, 2, T, K)}
+    total = distillation.gkd({"beta": 0.3, "reduction": "sum"}, x)["loss"]
+    assert_close(distillation.gkd({"beta": 0.3}, x)["loss"], numpy64(total) / 2)

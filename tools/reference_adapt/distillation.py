@@ -54,7 +54,8 @@ def gkd(options: Options, x: Arrays) -> Arrays:
         return {"loss": total}
     if reduction == "mean":
         return {"loss": total / (count * pair[0].shape[-1])}
-    return {"loss": total / (options.get("num_items_in_batch") or count)}
+    rows = count if "labels" in x else len(found)  # as in TRL's code
+    return {"loss": total / (options.get("num_items_in_batch") or rows)}
 
 
 def minillm(options: Options, x: Arrays) -> Arrays:
