@@ -40,13 +40,33 @@ class AmsGrad(mlx_optim.AdamW):
         return parameter * (1 - rate * self.weight_decay) - step
 
 
-class Adam(LowPrecisionState, WidthTransfer):
+class PenalizedAdam(mlx_optim.Adam):
+    """Adam with an L2 penalty, whose gradient `penalty · w` passes through the moments."""
+
+    penalty = 0.0
+
+    def apply_single(
+        self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]
+    ) -> mx.array:
+        """Return the updated parameter."""
+        if self.penalty:
+            gradient = gradient + self.penalty * parameter
+        updated: mx.array = super().apply_single(gradient, parameter, state)
+        return updated
+
+
+class PenalizedAmsGrad(PenalizedAdam, AmsGrad):
+    """AMSGrad with an L2 penalty."""
+
+
+class Adam(LowPrecisionState, WidthTransfer, DecayingOptimizer):
     """Adam (Kingma & Ba 2015, algorithm 1); at update t = s + 1:
 
+        g = g + weight_decay · w
         m = b1 m + (1 - b1) g           v = b2 v + (1 - b2) g²
         w = w - rate · m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
 
-    Without weight decay; the kind `adamw` has it.
+    Weight decay is the classical L2 penalty, as in torch's Adam; the kind `adamw` decouples it.
     """
 
     kind: Literal["adam"] = "adam"
@@ -58,11 +78,14 @@ class Adam(LowPrecisionState, WidthTransfer):
     """Whether the largest second moment so far takes the place of the present one."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
+        betas = list(self.betas)
+        adam: PenalizedAdam
         if self.amsgrad:
-            betas = list(self.betas)
-            return self.pack_state(AmsGrad(rate, betas, self.eps, 0.0), "v", "largest")
-        adam = mlx_optim.Adam(rate, betas=list(self.betas), eps=self.eps, bias_correction=True)
-        return self.pack_state(adam, "v")
+            adam = PenalizedAmsGrad(rate, betas, self.eps, weight_decay=0.0)
+        else:
+            adam = PenalizedAdam(rate, betas=betas, eps=self.eps, bias_correction=True)
+        adam.penalty = weight_decay
+        return self.pack_state(adam, "v", "largest")
 
 
 class AdamW(LowPrecisionState, WidthTransfer, DecayingOptimizer):

@@ -9,7 +9,7 @@ def optim(kind: str, **fields: object) -> Row:
 
 ROWS = [
     optim("sgd", momentum=0.9, weight_decay=0.1),
-    optim("adam"),
+    optim("adam", weight_decay=0.1),
     optim("adamw", weight_decay=0.1),
     optim("adafactor", weight_decay=0.1),
     Row("optim", "relative step", {"kind": "adafactor"}),
@@ -29,8 +29,8 @@ DECAY = RATE | {"weight_decay": 0.3, "decay": "all"}
 PACKED = {"state": "bfloat16"}
 
 CHANGES = {
-    "sgd": DECAY | {"momentum": 0.5, "nesterov": True},
-    "adam": RATE | PACKED | {"base_dim": 8, "betas": [0.5, 0.9], "eps": 0.1, "amsgrad": True},
+    "sgd": DECAY | {"momentum": 0.5, "dampening": 0.5, "nesterov": True},
+    "adam": DECAY | PACKED | {"base_dim": 8, "betas": [0.5, 0.9], "eps": 0.1, "amsgrad": True},
     "adamw": DECAY | PACKED | {"base_dim": 8, "betas": [0.5, 0.9], "eps": 0.1, "amsgrad": True},
     "adafactor": DECAY
     | {

@@ -146,6 +146,22 @@ def test_adam_is_the_formula_with_bias_correction():
     run_numpy(config, adam_formula(0.9, 0.98, 1e-6))
 
 
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_the_decay_of_adam_passes_through_its_moments(amsgrad):
+    def update(w, g, memory, t, rate):
+        g = g + 0.3 * (w.ndim >= 2) * w
+        m = memory["m"] = 0.9 * memory.get("m", 0) + 0.1 * g
+        v = memory["v"] = 0.95 * memory.get("v", 0) + 0.05 * g * g
+        memory["largest"] = np.maximum(memory.get("largest", 0), v)
+        root = np.sqrt((memory["largest"] if amsgrad else v) / (1 - 0.95**t)) + 1e-6
+        return w - rate * m / (1 - 0.9**t) / root
+
+    config = Adam(
+        learning_rate=1e-2, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.3, amsgrad=amsgrad
+    )
+    run_numpy(config, update)
+
+
 def test_adamw_decays_matrices_by_the_scheduled_rate():
     config = AdamW(learning_rate=1e-2, betas=(0.8, 0.95), weight_decay=0.3, schedule=SCHEDULE)
 
@@ -163,6 +179,15 @@ def test_sgd_is_the_formula(nesterov):
         return w - rate * (g + 0.9 * memory["v"] if nesterov else memory["v"])
 
     run_numpy(Sgd(learning_rate=0.05, momentum=0.9, nesterov=nesterov, weight_decay=0.1), update)
+
+
+def test_a_dampened_momentum_starts_with_the_whole_gradient():
+    def update(w, g, memory, t, rate):
+        g = g + 0.1 * (w.ndim >= 2) * w
+        memory["v"] = g if t == 1 else 0.9 * memory["v"] + 0.7 * g
+        return w - rate * memory["v"]
+
+    run_numpy(Sgd(learning_rate=0.05, momentum=0.9, dampening=0.3, weight_decay=0.1), update)
 
 
 def test_lion_is_the_formula():

@@ -87,18 +87,21 @@ def adamw(case: Case) -> Arrays:
 
 
 def adam(case: Case) -> Arrays:
-    """torch's Adam; an L2 penalty has no counterpart."""
-    o = taken(case.options, "lr", "betas", "eps", "amsgrad", "maximize")
+    """torch's Adam, whose decay is an L2 penalty unless it is decoupled."""
+    if case.options.get("decoupled_weight_decay"):
+        return adamw(case)
+    o = taken(case.options, "lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
     kind = Adam(learning_rate=o["lr"], betas=tuple(o.get("betas", (0.9, 0.999))),
-                eps=o.get("eps", 1e-8), amsgrad=bool(o.get("amsgrad")))  # fmt: skip
+                eps=o.get("eps", 1e-8), weight_decay=o.get("weight_decay", 0.0),
+                amsgrad=bool(o.get("amsgrad")))  # fmt: skip
     return trajectory(kind, case)
 
 
 def sgd(case: Case) -> Arrays:
-    """torch's SGD without dampening."""
-    o = taken(case.options, "lr", "momentum", "weight_decay", "nesterov", "maximize")
+    """torch's SGD."""
+    o = taken(case.options, "lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
     kind = Sgd(learning_rate=o["lr"], momentum=o.get("momentum", 0.0),
-               weight_decay=o.get("weight_decay", 0.0),
+               dampening=o.get("dampening", 0.0), weight_decay=o.get("weight_decay", 0.0),
                nesterov=bool(o.get("nesterov")))  # fmt: skip
     return trajectory(kind, case)
 
