@@ -119,6 +119,17 @@ class FlatModel:
 PathOrFn = str | Callable[[FlatModel], Any]
 """A path, or a function of a flat model."""
 
+SIZES: dict[str, PathOrFn] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "intermediate_size": "block.ffn.hidden_dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "block.mixer.n_heads",
+    "max_position_embeddings": "max_seq_len",
+    "initializer_range": "init.std",
+}
+"""Recipe paths of the keys by which most configs give a model's sizes and its weights' start."""
+
 
 def config_writer(
     keys: Mapping[str, PathOrFn], *more: Callable[[FlatModel], Table], **fixed: object

@@ -9,7 +9,7 @@ from functools import partial
 from ...core.errors import ConvertError
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..flat_model import MISSING, FlatModel, PathOrFn, activation, config_writer
+from ..flat_model import MISSING, SIZES, FlatModel, PathOrFn, activation, config_writer
 from ..rows import BLOCK, Row, rows
 from ..task_heads import (
     TaskHead,
@@ -216,18 +216,12 @@ def output_rows(theirs: str) -> list[Row]:
 
 
 ENCODER_KEYS: dict[str, PathOrFn] = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "block.mixer.n_heads",
-    "intermediate_size": "block.ffn.hidden_dim",
+    **SIZES,
     "hidden_act": activation("block.ffn.activation"),
-    "max_position_embeddings": "max_seq_len",
     "type_vocab_size": lambda view: view.get("embed.n_types") or 1,
     "layer_norm_eps": "block.norm.eps",
     "hidden_dropout_prob": "block.dropout",
     "attention_probs_dropout_prob": "block.mixer.dropout",
-    "initializer_range": "init.std",
     "tie_word_embeddings": lambda view: view.get("head.tied") in (MISSING, True),
 }
 """Recipe paths of the keys that all of BERT's line share."""

@@ -6,7 +6,7 @@ Defaults are those of `GPTNeoXConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
-from ..flat_model import PathOrFn, activation, biased, config_writer, is_
+from ..flat_model import SIZES, PathOrFn, activation, biased, config_writer, is_
 from ..rope import rope, rotary
 from ..rows import BLOCK, Row, rows
 from ..transforms import SplitGroups
@@ -64,19 +64,13 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 KEYS: dict[str, PathOrFn] = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "dim",
-    "intermediate_size": "block.ffn.hidden_dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "block.mixer.n_heads",
+    **SIZES,
     "hidden_act": activation("block.ffn.activation"),
-    "max_position_embeddings": "max_seq_len",
     "layer_norm_eps": "norm.eps",
     "attention_bias": biased,
     "attention_dropout": "block.mixer.dropout",
     "hidden_dropout": "block.dropout",
     "use_parallel_residual": is_("block.arrangement", "parallel_norms"),
-    "initializer_range": "init.std",
     "tie_word_embeddings": "head.tied",
 }
 

@@ -5,7 +5,7 @@ Defaults are those of `LlamaConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..flat_model import PathOrFn, activation, biased, config_writer
+from ..flat_model import SIZES, PathOrFn, activation, biased, config_writer
 from ..rope import rope, rotary
 from ..rows import BLOCK, Row, rows
 
@@ -101,17 +101,11 @@ GATED = rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{HF_BLOCK}.mlp.{{gate,up,down}}_
 
 
 BASIC_KEYS: dict[str, PathOrFn] = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "dim",
-    "intermediate_size": "block.ffn.hidden_dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "block.mixer.n_heads",
+    **SIZES,
     "num_key_value_heads": "block.mixer.n_kv_heads",
     "head_dim": "block.mixer.head_dim",
     "hidden_act": activation("block.ffn.activation", "block.ffn.expert.activation"),
-    "max_position_embeddings": "max_seq_len",
     "attention_dropout": "block.mixer.dropout",
-    "initializer_range": "init.std",
     "tie_word_embeddings": "head.tied",
 }
 KEYS: dict[str, PathOrFn] = {**BASIC_KEYS, "rms_norm_eps": "norm.eps"}

@@ -5,7 +5,7 @@ Defaults are those of `ModernBertConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..flat_model import FlatModel, PathOrFn, activation, biased, config_writer, first_of
+from ..flat_model import SIZES, FlatModel, PathOrFn, activation, biased, config_writer, first_of
 from ..layer_types import FULL, SLIDING, layer_types, layer_types_of
 from ..rope import rope, rotary_by_layer
 from ..rows import BLOCK, Row, rows
@@ -168,13 +168,8 @@ def tower_weights(config: HfConfig) -> list[Row]:
 
 
 KEYS: dict[str, PathOrFn] = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "dim",
-    "intermediate_size": "block.ffn.hidden_dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "block.mixer.n_heads",
+    **SIZES,
     "hidden_activation": activation("block.ffn.activation"),
-    "max_position_embeddings": "max_seq_len",
     "norm_eps": "norm.eps",
     "norm_bias": "norm.bias",
     "attention_bias": biased,
@@ -182,7 +177,6 @@ KEYS: dict[str, PathOrFn] = {
     "embedding_dropout": "embed.dropout",
     "mlp_bias": "block.ffn.bias",
     "mlp_dropout": "block.ffn.dropout",
-    "initializer_range": "init.std",
     "layer_types": layer_types_of,
     "classifier_activation": activation("head.activation", "pool.activation"),
     "classifier_bias": lambda view: first_of(view, "head.map_bias", "pool.map_bias"),

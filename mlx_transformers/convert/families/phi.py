@@ -6,7 +6,7 @@ Defaults are those of `PhiConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table
-from ..flat_model import PathOrFn, activation, config_writer, present
+from ..flat_model import SIZES, PathOrFn, activation, config_writer, present
 from ..rope import rope, rotary
 from ..rows import BLOCK, Row, rows
 
@@ -58,20 +58,14 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 KEYS: dict[str, PathOrFn] = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "dim",
-    "intermediate_size": "block.ffn.hidden_dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "block.mixer.n_heads",
+    **SIZES,
     "num_key_value_heads": "block.mixer.n_kv_heads",
     "hidden_act": activation("block.ffn.activation"),
-    "max_position_embeddings": "max_seq_len",
     "layer_norm_eps": "norm.eps",
     "qk_layernorm": present("block.mixer.qk_norm"),
     "attention_dropout": "block.mixer.dropout",
     "resid_pdrop": "block.dropout",
     "embd_pdrop": "embed.dropout",
-    "initializer_range": "init.std",
     "tie_word_embeddings": "head.tied",
 }
 
