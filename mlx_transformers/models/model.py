@@ -14,6 +14,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ..core.context import Context
+from ..core.errors import RunError
 from ..core.footprint import ActivationShape
 from ..core.task import GENERATING, Task
 from ..core.tree import Tree
@@ -176,7 +177,13 @@ class Model(nn.Module, ABC):
 
 
 class Decodable(Model):
-    """A model that generates text, token by token."""
+    """A model that generates text, token by token.
+
+    Attributes:
+        reads_padding: whether its rows may begin with padding.
+    """
+
+    reads_padding: ClassVar[bool] = True
 
     def init_state(
         self,
@@ -202,9 +209,14 @@ class Decodable(Model):
                 the embeddings of those of the first S tokens that are -1 (soft prompts).
 
         Raises:
-            RunError: the model has not as many positions.
+            RunError: the model has not as many positions, or doesn't read padding.
         """
         given = given or {}
+        if pad is not None and not self.reads_padding:
+            raise RunError(
+                "This model decodes rows without padding: give it targets that begin with equally "
+                "many tokens."
+            )
         state = self.init_layers(batch, length, dtype, given)
         if pad is not None:
             state["pad"] = pad
@@ -244,6 +256,8 @@ def causal_decoder(model: Model) -> Decodable | None:
 
 class Aligning(Decodable):
     """An encoder-decoder whose attention over the source can be looked at."""
+
+    reads_padding = False
 
     @abstractmethod
     def alignment(

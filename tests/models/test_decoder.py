@@ -4,6 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from contract import models, reference
+from contract.recurrent import SEQ2SEQ
 from contract.suite import BATCH, MAX_LEN, VOCAB, Row, parse, weights_of
 from mlx.utils import tree_flatten
 from pydantic import ValidationError
@@ -65,6 +66,15 @@ def test_a_state_longer_than_the_learned_positions_is_refused() -> None:
     with pytest.raises(RunError, match="33 tokens has no learned positions beyond 32"):
         learned.init_state(1, MAX_LEN + 1)
     parse("model", models.LLAMA).build(VOCAB).init_state(1, MAX_LEN + 1)
+
+
+@pytest.mark.parametrize("config", [models.T5, SEQ2SEQ], ids=["stacks", "recurrent"])
+def test_targets_of_an_encoder_decoder_have_no_padding_before_them(config: dict) -> None:
+    given = {"source": mx.array([[3, 1, 4], [1, 5, 9]])}
+    model = parse("model", config).build(VOCAB)
+    model.init_state(2, 6, given=given)
+    with pytest.raises(RunError, match="without padding"):
+        model.init_state(2, 6, given=given, pad=mx.array([0, 2]))
 
 
 def test_the_state_is_a_tree_of_arrays_and_its_offset_counts_tokens() -> None:
