@@ -16,7 +16,8 @@ from ..layers.pools import ScalarModule
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
 from .model import Arrays, Decodable, ModelKind, TowerSpec, last, vectors_at
-from .stack import Stack, Tower, TowerModule
+from .stack import Stack, TowerModule
+from .tower import Tower
 
 
 class Decoder(Tower, ModelKind):

@@ -13,7 +13,8 @@ from ..layers.kinds import HeadKind, InitKind, PoolKind
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
 from .model import Arrays, Model, ModelKind, TowerSpec, last
-from .stack import Stack, Tower, TowerModule
+from .stack import Stack, TowerModule
+from .tower import Tower
 
 
 class Encoder(Tower, ModelKind):

@@ -13,7 +13,8 @@ from ..layers.kinds import HeadKind, InitKind, State
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
 from .model import Aligning, Arrays, ModelKind, TowerSpec
-from .stack import Stack, Tower, TowerModule
+from .stack import Stack, TowerModule
+from .tower import Tower
 
 
 class EncoderDecoder(ModelKind):

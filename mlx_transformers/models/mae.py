@@ -11,7 +11,8 @@ from ..core.context import Context
 from ..core.task import Task
 from ..ops.patches import normalized
 from .model import Arrays, Model, ModelKind, TowerSpec
-from .stack import Stack, Tower, TowerModule
+from .stack import Stack, TowerModule
+from .tower import Tower
 from .vision import Vision
 
 ADDED = ("grid", "learned", "sinusoidal", "none")

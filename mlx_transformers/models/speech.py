@@ -11,7 +11,7 @@ from ..layers.frames import Frames
 from ..layers.kinds import Reads
 from .encoder_decoder import EncoderDecoder, EncoderDecoderModel
 from .model import TowerSpec
-from .stack import Tower
+from .tower import Tower
 
 
 class SoundTower(Tower):

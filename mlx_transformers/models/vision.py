@@ -12,7 +12,8 @@ from ..layers.kinds import InitKind, PoolKind, Reads
 from ..layers.patches import PatchEmbedding, Patches
 from ..recipe.slot import Slot
 from .model import Arrays, Model, ModelKind, TowerSpec
-from .stack import Stack, Tower, TowerModule
+from .stack import Stack, TowerModule
+from .tower import Tower
 
 
 class VisionTower(Tower):

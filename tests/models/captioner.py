@@ -26,7 +26,8 @@ from mlx_transformers.layers.block import Block, BlockModule
 from mlx_transformers.layers.heads import vocabulary_head
 from mlx_transformers.layers.kinds import HeadKind, InitKind, NormKind, State
 from mlx_transformers.models.model import Arrays, Decodable, ModelKind, TowerSpec
-from mlx_transformers.models.stack import Stack, Tower, TowerModule
+from mlx_transformers.models.stack import Stack, TowerModule
+from mlx_transformers.models.tower import Tower
 from mlx_transformers.ops.unembedding import Unembedding
 from mlx_transformers.recipe.slot import Slot, fill
 

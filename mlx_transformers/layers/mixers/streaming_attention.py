@@ -1,4 +1,4 @@
-"""A window of attention whose first tokens stay: decoding without end in constant memory."""
+"""StreamingLLM: sliding-window attention that keeps the first tokens as attention sinks."""
 
 from dataclasses import replace
 from functools import partial
