@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
-Measure = Literal["legs", "legt", "fout"]
+Measure = Literal["legs", "legt", "lagt", "fout"]
 """How the state remembers the past: scaled Legendre polynomials (all of it), translated Legendre
-(a window), truncated Fourier (a window)."""
+(a window), translated Laguerre (all of it, fading exponentially), truncated Fourier (a window)."""
 DiagonalStart = Literal["lin", "inv", "inv2", "quad", "real", "legs"]
 """Starts of a diagonal state matrix: S4D, section 4."""
 
@@ -47,6 +47,8 @@ def transition(measure: Measure, n: int) -> tuple[Floats, Floats]:
         turn = np.pi * (np.diag(frequencies, -1) - np.diag(frequencies, 1))
         b = fourier_endpoint(n)
         return np.asarray(turn - np.outer(b, b), np.float64), b
+    if measure == "lagt":
+        return np.eye(n) / 2 - np.tril(np.ones((n, n))), np.ones(n)
     root = np.sqrt(2.0 * q + 1)
     row, column = q[:, None], q[None, :]
     if measure == "legt":
@@ -60,6 +62,8 @@ def rank_correction(measure: Measure, n: int) -> Floats:
     """P `[rank, n]` such that `A + P^T P` is a normal matrix."""
     if measure == "fout":
         return fourier_endpoint(n)[None]
+    if measure == "lagt":
+        return np.full((1, n), np.sqrt(0.5))
     if measure == "legs":
         terms: np.ndarray = np.sqrt(np.arange(n) + 0.5)
         return terms[None]

@@ -79,7 +79,7 @@ def test_a_sequence_continued_from_its_state_is_the_whole(name: str) -> None:
     assert_close(after, last)
 
 
-@pytest.mark.parametrize("measure", ["legs", "legt", "fout"])
+@pytest.mark.parametrize("measure", ["legs", "legt", "lagt", "fout"])
 def test_hippo_matrices_are_normal_plus_low_rank(measure: Measure) -> None:
     a, b = transition(measure, 8)
     p = rank_correction(measure, 8)

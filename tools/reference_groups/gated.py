@@ -56,6 +56,8 @@ def delta(case: Case) -> Arrays:
     """DeltaNet, and Gated DeltaNet or Kimi Delta Attention where there are log-decays."""
     q, k, v = qkv(case)
     beta = heads_first(case.inputs["beta"])
+    if beta.ndim == 4:
+        return delta_per_value(case, q, k, v, beta)
     out, last = delta_rule(
         q,
         k,
@@ -68,6 +70,22 @@ def delta(case: Case) -> Arrays:
     return {"o": heads_first(out), "final_state": last}
 
 
+def delta_per_value(case: Case, q: mx.array, k: mx.array, v: mx.array, beta: mx.array) -> Arrays:
+    """DeltaNet with a step size for each feature of the values: each is a head of width 1."""
+    (B, H, T, V), group = v.shape, v.shape[1] // q.shape[1]
+
+    def alone(x: mx.array) -> mx.array:  # [B, H, T, V] as [B, H V, T, 1]
+        return x.swapaxes(2, 3).reshape(B, H * V, T, 1)
+
+    q, k = (mx.repeat(x, group * V, axis=1) for x in (q, k))
+    state = case.inputs.get("initial_state")
+    if state is not None:
+        state = state.swapaxes(2, 3).reshape(B, H * V, -1, 1)
+    out, last = delta_rule(q, k, alone(v), alone(beta)[..., 0], scale=scale_of(case), state=state)
+    out = out.reshape(B, H, V, T).swapaxes(2, 3)
+    return {"o": heads_first(out), "final_state": last.reshape(B, H, V, -1).swapaxes(2, 3)}
+
+
 def corrections(case: Case) -> Arrays:
     """Gated DeltaProduct: several corrections per token, after one decay."""
     q, k, v = qkv(case)
@@ -77,7 +95,7 @@ def corrections(case: Case) -> Arrays:
         v,
         heads_first(case.inputs["beta"]),
         log_decay(case, v.shape[1]),
-        scale=float(case.options.get("scale", 1.0)),
+        scale=float(case.options.get("scale") or 1.0),
         state=case.inputs.get("initial_state"),
     )
     return {"o": heads_first(out), "final_state": last}

@@ -104,8 +104,16 @@ def linformer(case: Case) -> Arrays:
 def lsh(case: Case) -> Arrays:
     """Reformer's attention with given rotations."""
     qk, v, options = case.inputs["qk"], case.inputs["v"], case.options
+    if "input_attn_mask" in case.inputs:
+        raise LookupError("input_attn_mask, a mask of pairs, is not built: use input_mask.")
     n_buckets = qk.shape[1] // options["bucket_size"]
-    buckets = hash_buckets(qk, mx.stop_gradient(case.inputs["rotations"]), [n_buckets])
+    rotations = mx.stop_gradient(case.inputs["rotations"])
+    if options.get("rehash_each_round", True):
+        buckets = hash_buckets(qk, rotations, [n_buckets])
+    else:  # one hash, whose best buckets are the rounds, the best one last
+        turned = mx.stop_gradient(qk) @ rotations[:, 0]
+        order = mx.argsort(mx.concatenate([turned, -turned], axis=-1), axis=-1)
+        buckets = order[..., -options["n_hashes"] :].swapaxes(1, 2).astype(mx.int32)
     mask = next((m for name, m in case.inputs.items() if "mask" in name), None)
 
     pattern = LshPattern(
@@ -174,6 +182,11 @@ def performer(case: Case) -> Arrays:
 def _features(case: Case, arrays: Arrays, name: str, through: bool) -> mx.array:
     x, projection, eps = arrays[name], arrays.get("projection"), case.options.get("eps")
     kernel = case.options.get("kernel", "softmax")
+    if case.options.get("no_projection") or kernel == "no_projection":
+        # normalised exponentials (Shen et al. 2018), of keys over time unless it is causal
+        if name == "k" and case.options.get("causal"):
+            return mx.exp(x)
+        return mx.softmax(x, axis=-1 if name == "q" else -2)
     if kernel == "softmax":
         assert projection is not None
         return softmax_features(

@@ -4,6 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from reference_ops.complex_scan import complex_selective_scan
 
+from mlx_transformers.ops.chunks import document_starts
 from mlx_transformers.ops.linear_attention import linear_attention
 from mlx_transformers.ops.selective_scan import selective_scan
 from reference_groups.case import Arrays, Case, Rule
@@ -60,6 +61,7 @@ def ssd(case: Case) -> Arrays:
     if "dt_limit" in case.options:
         dt = mx.clip(dt, *case.options["dt_limit"])
     a = -mx.exp(arrays["A_log"]) if "A_log" in arrays else arrays["A"]
+    documents = case.inputs.get("seq_idx")
     y, last = linear_attention(
         heads_first(arrays["C"]),
         heads_first(arrays["B"]),
@@ -67,6 +69,7 @@ def ssd(case: Case) -> Arrays:
         heads_first(dt * a),
         scale=1.0,
         state=state_of(arrays),
+        starts=document_starts(documents),
         chunk=4,
     )
     y = heads_first(y)

@@ -121,9 +121,12 @@ def local_blocks(case: Case) -> Arrays:
         k = k / mx.maximum(mx.linalg.norm(k, axis=-1, keepdims=True), 1e-12)
     scale = options.get("scale") or q.shape[-1] ** -0.5
 
+    given = case.inputs.get("attn_bias", case.params.get("attn_bias"))  # [H, window, keys]
+
     def attend_blocks(q: mx.array, k: mx.array, v: mx.array, seen: mx.array) -> KeySet:
         own = mx.arange(k.shape[-2]) == mx.arange(window)[:, None] + window * back
-        bias = mx.where(own, TO_ITSELF, 0.0) if shared else None
+        bias = mx.array(0.0) if given is None else given[:, None]
+        bias = mx.where(own, TO_ITSELF, bias) if shared else bias
         return attend(q, k, v, scale=scale, seen=seen, bias=bias)
 
     def exact(q: mx.array, k: mx.array) -> mx.array:
@@ -191,11 +194,24 @@ def streaming(case: Case) -> Arrays:
 
 
 def selected_blocks(case: Case) -> Arrays:
-    """Native sparse attention: means of blocks, and the blocks that they choose, gated."""
+    """Native sparse attention: means of blocks, and the blocks that they choose, gated.
+
+    The blocks may be given, or how many each query reads of those that it chooses.
+    """
     options = case.options
     q, k, v = (heads_first(case.inputs[name]) for name in "qkv")
+    given, counts = (case.inputs.get(f"block_{name}") for name in ("indices", "counts"))
     scale = options.get("scale") or q.shape[-1] ** -0.5
-    found = native_sparse(q, k, v, scale=scale, block=options["block"], n_blocks=options["blocks"])
+    found = native_sparse(
+        q,
+        k,
+        v,
+        scale=scale,
+        block=options["block"],
+        n_blocks=options["blocks"] if counts is None else int(counts.max().item()),
+        counts=None if counts is None else counts.swapaxes(1, 2),
+        chosen=None if given is None else given.swapaxes(1, 2).astype(mx.int32),
+    )
     outs = {
         "compressed": heads_first(found.compressed),
         "selected": heads_first(found.selected),

@@ -1,6 +1,11 @@
 """Group 3: state spaces: HiPPO, S4, S4D, S5."""
 
+import math
+from collections.abc import Callable
+from typing import get_args
+
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from reference_ops.complex_scan import complex_recurrence
 from reference_ops.dplr_kernel import dplr_kernel, untruncated
@@ -10,8 +15,9 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.layers.mixers.s4d import S4d
 from mlx_transformers.ops.complex import Complex
 from mlx_transformers.ops.dplr import discretize_dplr
-from mlx_transformers.ops.hippo import diagonal, dplr, rank_correction, transition
+from mlx_transformers.ops.hippo import Measure, diagonal, dplr, rank_correction, transition
 from mlx_transformers.ops.linear_recurrence import linear_recurrence
+from mlx_transformers.ops.short_conv import short_convolution
 from mlx_transformers.ops.state_space import (
     diagonal_system,
     discretize,
@@ -34,6 +40,8 @@ def tables(case: Case) -> Arrays:
     n, found = case.options["N"], {}
     for name in case.names(*TABLES):
         kind, _, measure = name.partition("_")
+        if kind != "s4d" and measure not in get_args(Measure):
+            raise LookupError(f"the measure {measure!r} is not built: {get_args(Measure)}")
         if kind == "s4d":
             found[name] = pairs(diagonal(measure, case.options.get("N_s4d", n)))
         elif kind in ("Lambda", "absP", "absB"):
@@ -51,22 +59,73 @@ def pairs(z: np.ndarray) -> mx.array:
     return mx.array(np.stack([z.real, z.imag], axis=-1).astype(np.float32))
 
 
-def eigenvalues(params: Arrays) -> Complex:
-    """`-exp(A_real) - i A_imag`, as s4.py stores them."""
-    return Complex(-mx.exp(params["A_real"]), -params["A_imag"])
+TRANSFORMS: dict[str, Callable[[mx.array], mx.array]] = {
+    "none": lambda x: x,
+    "exp": mx.exp,
+    "relu": lambda x: mx.maximum(x, 0) + 1e-4,
+    "sigmoid": mx.sigmoid,
+    "softplus": nn.softplus,
+}
+"""How s4.py makes a positive number of a parameter."""
+
+
+def step_sizes(case: Case) -> mx.array:
+    """Δ `[H, 1 or N / 2]`, of which `rate` takes several or less than one."""
+    x = mx.sinh(case.params["inv_dt"]) if case.options.get("dt_fast") else case.params["inv_dt"]
+    dt = TRANSFORMS[case.options.get("dt_transform", "exp")](x)
+    return dt * case.options.get("rate", 1.0)
+
+
+def shared(case: Case, x: mx.array) -> mx.array:
+    """A parameter `[..., S, N / 2]` of S state spaces (`n_ssm`) for all H features, in turns."""
+    copies = len(case.params["inv_dt"]) // x.shape[-2]
+    return mx.concatenate([x] * copies, axis=-2)
+
+
+def eigenvalues(case: Case) -> Complex:
+    """`-f(A_real) - i g(A_imag)`, as s4.py stores them; f and g are options."""
+    p, options = case.params, case.options
+    real = -TRANSFORMS[options.get("real_transform", "exp")](p["A_real"])
+    if "A_imag" not in p:
+        return Complex(shared(case, real), mx.zeros_like(shared(case, real)))
+    imaginary = -TRANSFORMS[options.get("imag_transform", "none")](p["A_imag"])
+    return Complex(shared(case, real), shared(case, imaginary))
+
+
+def numbers(case: Case, x: mx.array) -> Complex:
+    """A complex parameter, or a real one where the state matrix is real."""
+    return Complex.of(x) if "A_imag" in case.params else Complex(x, mx.zeros_like(x))
+
+
+AXES = {"kernel": 0, "C": 0, "y": 1, "state_response": 1}
+"""The axis of the channels in each output."""
+
+
+def by_channel(case: Case, c: Complex, one: Callable[[Complex, mx.array], Arrays]) -> Arrays:
+    """The outputs of each channel of `C [C, H, N / 2]` with its D, stacked if there are several."""
+    d = case.params["D"].reshape(c.re.shape[0], -1)
+    outs = [one(Complex(re, im), d_c) for re, im, d_c in zip(c.re, c.im, d, strict=True)]
+    if len(outs) == 1:
+        return outs[0]
+    return {name: mx.stack([out[name] for out in outs], axis=AXES[name]) for name in outs[0]}
 
 
 def s4_kernel(case: Case) -> Arrays:
-    p, u = case.params, case.inputs["u"]
-    length, a, dt = u.shape[-1], eigenvalues(p), mx.exp(p["inv_dt"])
-    low, b = Complex.of(p["P"]), Complex.of(p["B"][0])
-    c = Complex.of(p["C_tilde"][0])
-    kernel = dplr_kernel(a, low, b, c, dt, length)
-    out = {"kernel": kernel, "y": long_convolution(u, kernel) + p["D"][:, None] * u}
-    if case.expects("C"):
-        step, _ = discretize_dplr(*(stopped(z) for z in (a, low, b)), mx.stop_gradient(dt))
-        out["C"] = untruncated(c, step, length).pairs()
-    return out
+    p, u, options = case.params, case.inputs["u"], case.options
+    length, a, dt = u.shape[-1], eigenvalues(case), step_sizes(case)
+    whole = options.get("l_max") or length
+    low, b = (Complex.of(mx.stack([shared(case, x[..., i]) for i in range(2)], axis=-1))
+              for x in (p["P"], p["B"][0]))  # fmt: skip
+
+    def one(c: Complex, d: mx.array) -> Arrays:
+        kernel = dplr_kernel(a, low, b, c, dt, whole)[:, :length]
+        out = {"kernel": kernel, "y": long_convolution(u, kernel) + d[:, None] * u}
+        if case.expects("C"):
+            step, _ = discretize_dplr(*(stopped(z) for z in (a, low, b)), mx.stop_gradient(dt))
+            out["C"] = untruncated(c, step, whole).pairs()
+        return out
+
+    return by_channel(case, Complex.of(p["C_tilde"]), one)
 
 
 def stopped(z: Complex) -> Complex:
@@ -74,26 +133,33 @@ def stopped(z: Complex) -> Complex:
 
 
 def s4d_kernel(case: Case) -> Arrays:
-    p, u = case.params, case.inputs["u"]
-    b, c = Complex.of(p["B"][0]), Complex.of(p["C"][0])
-    if case.options["disc"] == "dss":
-        kernel = dss_kernel(eigenvalues(p), b, c, mx.exp(p["inv_dt"]), u.shape[-1])
-        return {"kernel": kernel, "y": long_convolution(u, kernel) + p["D"][:, None] * u}
-    if case.options["disc"] not in ("zoh", "bilinear"):
-        raise LookupError(f"disc = {case.options['disc']!r} is not built: zoh, bilinear, dss")
-    make = diagonal_system(eigenvalues(p), b, c, mx.exp(p["inv_dt"]), case.options["disc"])
-    length = u.shape[-1]
-    rows = u.swapaxes(1, 2)
-    skipped = rows * p["D"]
-    out = {"kernel": make(length).kernel}
-    if "state" in case.inputs:
-        state = Complex.of(case.inputs["state"]).stacked(axis=-1)
-        response, _ = run_system(make, mx.zeros_like(rows), state, chunk=length)
-        out["state_response"] = response.swapaxes(1, 2)
+    p, u, disc = case.params, case.inputs["u"], case.options["disc"]
+    a, dt = eigenvalues(case), step_sizes(case)
+    b = numbers(case, p["B"][0])
+    b, c = Complex(shared(case, b.re), shared(case, b.im)), numbers(case, p["C"])
+    if disc not in ("zoh", "bilinear", "dss") or (disc == "dss" and "state" in case.inputs):
+        raise LookupError(f"disc = {disc!r} is not built: zoh, bilinear, dss without a state")
+    limit = case.options.get("bandlimit")
+    if limit is not None:  # C without the modes that turn too fast for the steps
+        turns = dt / case.options.get("rate", 1.0) * mx.abs(a.im) / (2 * math.pi)
+        slow = turns < limit / 2
+        c = Complex(mx.where(slow, c.re, 0.0), mx.where(slow, c.im, 0.0))
+    length, rows = u.shape[-1], u.swapaxes(1, 2)
+
+    def one(c: Complex, d: mx.array) -> Arrays:
+        if disc == "dss":
+            kernel = dss_kernel(a, b, c, dt, length)
+            return {"kernel": kernel, "y": long_convolution(u, kernel) + d[:, None] * u}
+        make = diagonal_system(a, b, c, dt, disc)
+        out, state = {"kernel": make(length).kernel}, None
+        if "state" in case.inputs:
+            state = Complex.of(case.inputs["state"]).stacked(axis=-1)
+            response, _ = run_system(make, mx.zeros_like(rows), state, chunk=length)
+            out["state_response"] = response.swapaxes(1, 2)
         y, _ = run_system(make, rows, state, chunk=4)
-    else:
-        y, _ = run_system(make, rows, chunk=4)
-    return out | {"y": (y + skipped).swapaxes(1, 2)}
+        return out | {"y": (y + rows * d).swapaxes(1, 2)}
+
+    return by_channel(case, c, one)
 
 
 def dss_kernel(a: Complex, b: Complex, c: Complex, dt: mx.array, length: int) -> mx.array:
@@ -161,7 +227,13 @@ def mega_ema(case: Case) -> Arrays:
     if "padding_mask" in case.inputs:
         seen = u * (1 - case.inputs["padding_mask"].astype(mx.float32))[..., None]
 
+    taps = case.options.get("truncation")
+
     def one(x: mx.array, part: slice) -> mx.array:
+        if taps:
+            fade = rate[part, :, None] ** mx.arange(min(taps, x.shape[1]))
+            kernel = (fade * (gain * read)[part, :, None]).sum(axis=1)
+            return short_convolution(x, kernel[:, ::-1])
         rates = mx.broadcast_to(rate[part], (1, 1, *rate[part].shape))
         rates = mx.broadcast_to(rates, (1, x.shape[1], *rate[part].shape))
         return (linear_recurrence(rates, x[..., None] * gain[part]) * read[part]).sum(axis=-1)

@@ -28,7 +28,15 @@ class NativeSparse(NamedTuple):
 
 
 def native_sparse(
-    q: mx.array, k: mx.array, v: mx.array, *, scale: float, block: int, n_blocks: int
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    *,
+    scale: float,
+    block: int,
+    n_blocks: int,
+    counts: mx.array | None = None,
+    chosen: mx.array | None = None,
 ) -> NativeSparse:
     """Both branches, causal; a sliding window and the gates of the branches are the caller's.
 
@@ -38,6 +46,8 @@ def native_sparse(
         block: tokens of a block.
         n_blocks: blocks that a query reads in full: its own, the one before it and the first, then
             those whose mean has the largest weight, averaged over the heads of a group.
+        counts: `[B, G, T]`, how many of the `n_blocks` each query reads; None: all.
+        chosen: `[B, G, T, n]`, blocks that are read in the place of these, -1 for none.
     """
     B, H, T, K = q.shape
     groups = k.shape[1]
@@ -47,7 +57,8 @@ def native_sparse(
     ends = (mx.arange(means_k.shape[3]) + 1) * block - 1
     past = ends[None] <= t[:, None]
     compressed = attend(q5, means_k, means_v, scale=scale, seen=past).out
-    chosen = _choose(q5, means_k, past, scale, block, n_blocks)
+    if chosen is None:
+        chosen = _choose(q5, means_k, past, scale, block, n_blocks, counts)
     keys, values = (_read_blocks(x, mx.maximum(chosen, 0), block) for x in (k, v))
     place = (chosen[..., None] * block + mx.arange(block)).flatten(-2)
     allowed = ((place >= 0) & (place <= t[:, None]))[..., None, :]
@@ -66,7 +77,13 @@ def _block_means(x: mx.array, block: int) -> mx.array:
 
 
 def _choose(
-    q: mx.array, means: mx.array, past: mx.array, scale: float, block: int, n_blocks: int
+    q: mx.array,
+    means: mx.array,
+    past: mx.array,
+    scale: float,
+    block: int,
+    n_blocks: int,
+    counts: mx.array | None,
 ) -> mx.array:
     """The blocks `[B, G, T, n]` that each query reads in full, -1 for none."""
     scores = mx.where(past, (q * scale) @ means.swapaxes(-1, -2), -1e30)
@@ -77,6 +94,8 @@ def _choose(
     best = mx.argsort(-weights, axis=-1)[..., :n_blocks].astype(mx.int32)
     allowed = mx.broadcast_to(past | always, weights.shape)
     chosen = mx.where(mx.take_along_axis(allowed, best, axis=-1), best, -1)
+    if counts is not None:
+        chosen = mx.where(mx.arange(chosen.shape[-1]) < counts[..., None], chosen, -1)
     if chosen.shape[-1] < n_blocks:
         missing = n_blocks - chosen.shape[-1]
         chosen = mx.pad(chosen, [(0, 0)] * 3 + [(0, missing)], constant_values=-1)

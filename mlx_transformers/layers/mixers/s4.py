@@ -13,7 +13,7 @@ from ..parameter import Role
 from ..state_space import StateSpaceKind, StateSpaceMixer
 
 SLOWEST = 1e-4
-"""Decay that states start with at least: the normal parts of `legt` and `fout` have none."""
+"""Decay that states start with at least: only the normal part of `legs` has one."""
 
 
 class S4(StateSpaceKind):
@@ -28,7 +28,8 @@ class S4(StateSpaceKind):
 
     kind: Literal["s4"] = "s4"
     measure: Measure = "legs"
-    """HiPPO measure: `legs` remembers all of the past, `legt` and `fout` a window."""
+    """HiPPO measure: `legs` remembers all of the past, `lagt` what has not faded exponentially,
+    `legt` and `fout` a window."""
 
     def saved_matrices(self, chunk: int) -> float:
         """Powers of the state matrix, and its inverse."""
