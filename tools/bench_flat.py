@@ -62,6 +62,7 @@ def measure(name: str, sets: list[str], steps: int) -> dict[str, Any]:
 
     from mlx_transformers.assembly.build import build
     from mlx_transformers.assembly.recipe import load_recipe
+    from mlx_transformers.data.kinds import BatchSetting
     from mlx_transformers.data.stream import EvalStream, TrainStream
     from mlx_transformers.runs.progress import Progress
     from mlx_transformers.trainer.callbacks import Evaluate, Report
@@ -71,12 +72,14 @@ def measure(name: str, sets: list[str], steps: int) -> dict[str, Any]:
     width = steps // WINDOWS
     recipe = load_recipe(name, [*sets, f"train.steps={steps}", f"eval.every={width}"])
     built, config = build(recipe), recipe.train
-    feed = TrainStream(built.data, config.batch_size, config.seq_len, seed=config.seed)
+    setting = BatchSetting(config.seq_len, config.seed, batch_size=config.batch_size)
+    feed = TrainStream(built.data, setting)
     report = Report(recipe.log, Window(0.0, None), [], False)
 
     def valid() -> EvalStream:
         rows = recipe.eval.batch_size or config.batch_size
-        return EvalStream(built.data, rows, config.seq_len, batches=recipe.eval.batches)
+        held_out = BatchSetting(config.seq_len, batch_size=rows)
+        return EvalStream(built.data, held_out, batches=recipe.eval.batches)
 
     active: list[list[int]] = [[] for _ in range(WINDOWS)]
     resident: list[list[int]] = [[] for _ in range(WINDOWS)]

@@ -185,6 +185,7 @@ def measure(setting: str) -> dict[str, object]:
     from mlx_transformers.assembly.build import build
     from mlx_transformers.assembly.job import job
     from mlx_transformers.assembly.recipe import load_recipe
+    from mlx_transformers.data.kinds import BatchSetting
     from mlx_transformers.data.prepare import prepare
     from mlx_transformers.data.stream import TrainStream
     from mlx_transformers.memory.account import account
@@ -200,9 +201,8 @@ def measure(setting: str) -> dict[str, object]:
         built = build(recipe, prepare(recipe.data, progress=lambda *told: None))
         plan = account(job(built.recipe, built.model))
         config, step = built.recipe.train, built.step
-        feed = TrainStream(
-            built.data, config.batch_size, config.seq_len, seed=0, kind=recipe.data.batch
-        )
+        rows = BatchSetting(config.seq_len, batch_size=config.batch_size)
+        feed = TrainStream(built.data, rows, kind=recipe.data.batch)
         step.parallel.check(step.loss, arrays(feed.batch(0)))
         previous = None
         with step.parallel.single_threaded():

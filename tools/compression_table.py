@@ -28,6 +28,7 @@ import numpy as np
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.compress.fidelity import Fidelity
+from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.stream import EvalStream
 from mlx_transformers.decode.cache_size import state_bytes
@@ -146,7 +147,7 @@ def validation(run: str) -> list[mx.array]:
     """Batches of rows `[B, T + 1]` of the validation split of a run."""
     recipe = load_recipe(find_checkpoint(run)[0].recipe)
     data, length = prepare(recipe.data), recipe.train.seq_len
-    stream = EvalStream(data, 8, length, kind=recipe.data.batch, batches=8)
+    stream = EvalStream(data, BatchSetting(length, batch_size=8), kind=recipe.data.batch, batches=8)
     return [mx.array(batch["tokens"]) for batch in stream]
 
 

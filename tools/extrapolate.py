@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mlx_transformers.assembly.recipe import load_recipe  # before mlx: it chooses the BLAS
 from mlx_transformers.assembly.saved import load
+from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.stream import EvalStream
 from mlx_transformers.runs.folder import RunFolder
@@ -41,7 +42,8 @@ def measure(name: str, sets: list[str], out: Path, batches: int) -> list[float]:
     found = []
     for length in LENGTHS:
         evaluator = Evaluator(Forward(model, recipe.objective.build()), per_token)
-        stream = EvalStream(data, TOKENS // length, length, batches=batches)
+        setting = BatchSetting(length, batch_size=TOKENS // length)
+        stream = EvalStream(data, setting, batches=batches)
         found.append(evaluator(stream)["val_bpb"])
     return found
 

@@ -20,6 +20,7 @@ from mlx_transformers.assembly.recipe import (
     load_recipe,  # before mlx: it chooses the BLAS
 )
 from mlx_transformers.assembly.saved import load
+from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.stream import EvalStream
 from mlx_transformers.data.tokenizers.tokenizer import Tokenizer
@@ -87,7 +88,8 @@ def measure(model: Any, tokenizer: Tokenizer, recipe: Recipe, batches: int, beam
     """By length of the source: how many pairs, how many right, edits and tokens."""
     batch_kind: Any = recipe.data.batch
     data, length = prepare(recipe.data), recipe.train.seq_len
-    stream = EvalStream(data, BATCH, length, kind=batch_kind, batches=batches)
+    setting = BatchSetting(length, batch_size=BATCH)
+    stream = EvalStream(data, setting, kind=batch_kind, batches=batches)
     write, found = Writer(model, tokenizer, length, beams), defaultdict(lambda: [0, 0, 0, 0])
     for batch in stream:
         valid = mx.array(batch["source_valid"]) > 0

@@ -20,15 +20,15 @@ from .tokenizers.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class BatchSetting:
-    """The values that a batch kind takes from other tables of the recipe."""
+    """The values that streams and batch kinds take from other tables of the recipe."""
 
     seq_len: int
     """T, columns of a row."""
-    seed: int
+    seed: int = 0
     shuffle: bool = True
     mask_documents: bool = False
     batch_size: int = 1
-    """B, for kinds whose rows continue from batch to batch."""
+    """B, rows of a batch over all processes."""
 
 
 @dataclass(frozen=True)

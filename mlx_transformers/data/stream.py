@@ -14,7 +14,7 @@ from .kinds import BatchKind, BatchSetting, Rows
 from .mixture import Mix, MixedRows
 from .prefetch import Loader, best_loader, prefetched
 from .prepared import Prepared
-from .shards import Batch, Split
+from .shards import Batch
 from .text_rows import share
 
 TOKENS = ("tokens", "source", "a", "b", "chosen", "rejected", "mismatched")
@@ -35,21 +35,16 @@ class TrainStream:
     def __init__(
         self,
         prepared: Prepared,
-        batch_size: int,
-        seq_len: int,
+        setting: BatchSetting,
         *,
-        seed: int,
         kind: BatchKind | None = None,
         cursor: dict[str, Any] | None = None,
-        shuffle: bool = True,
-        mask_documents: bool = False,
         rank: int = 0,
         world: int = 1,
         loader: Loader | None = None,
         mix: Mix | None = None,
         wrap: Callable[[Rows], Rows] = lambda rows: rows,
     ) -> None:
-        setting = BatchSetting(seq_len, seed, shuffle, mask_documents, batch_size)
         kind = kind or Packed()
         self.rows: Rows = kind.train(prepared, setting)
         self._delivered: MixedRows | None = None
@@ -60,12 +55,12 @@ class TrainStream:
             self.rows, self._delivered = MixedRows(parts, mix), MixedRows(parts, mix)
         self.rows = wrap(self.rows)
         self._vocab_size = prepared.vocab_size
-        self.batch_size, self.seq_len = batch_size, seq_len
+        self.batch_size, self.seq_len = setting.batch_size, setting.seq_len
         self.loader = loader or best_loader()
-        start = Cursor(0, seed, seq_len, self.rows.size, shuffle)
+        start = Cursor(0, setting.seed, self.seq_len, self.rows.size, setting.shuffle)
         self._cursor = start.resumed(cursor)
         self._first = self._cursor.rows
-        self._share = share(batch_size, rank, world)
+        self._share = share(self.batch_size, rank, world)
         self._batches: Generator[Batch, None, None] | None = None
         self._made_tokens, self._made_s = 0, 0.0
 
@@ -131,7 +126,7 @@ class TrainStream:
 
 
 class EvalStream:
-    """Batches of one shape over a split, in order, the same each time.
+    """Batches of one shape over the validation split, in order, the same each time.
 
     The last batch is filled up with rows of weight 0. With `batches`, only that many batches, of
     rows spread evenly over the split. Iterating again starts over. `numbers` are the rows that are
@@ -144,26 +139,21 @@ class EvalStream:
     def __init__(
         self,
         prepared: Prepared,
-        batch_size: int,
-        seq_len: int,
+        setting: BatchSetting,
         *,
         kind: BatchKind | None = None,
-        split: Split = "valid",
         batches: int | None = None,
-        seed: int = 0,
-        mask_documents: bool = False,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        setting = BatchSetting(seq_len, seed, False, mask_documents)
-        self.rows = (kind or Packed()).held_out(prepared, split, setting)
+        self.rows = (kind or Packed()).held_out(prepared, "valid", replace(setting, shuffle=False))
         self._vocab_size = prepared.vocab_size
-        self.batch_size = batch_size
-        self._share = share(batch_size, rank, world)
+        self.batch_size = setting.batch_size
+        self._share = share(self.batch_size, rank, world)
         n_rows = self.rows.per_epoch
         self.numbers = np.arange(n_rows)
-        if batches is not None and batches * batch_size < n_rows:
-            count = batches * batch_size
+        if batches is not None and batches * self.batch_size < n_rows:
+            count = batches * self.batch_size
             self.numbers = np.arange(count) * n_rows // count
 
     def __len__(self) -> int:

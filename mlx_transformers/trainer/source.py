@@ -6,7 +6,7 @@ stream     rows of the prepared data, by seed and number
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -103,12 +103,16 @@ class RunParts:
     curriculum: tuple[Curriculum, np.ndarray] | None = None
 
 
+def batch_setting(settings: Data, train: Train) -> BatchSetting:
+    """Return the setting of the training batches."""
+    return BatchSetting(
+        train.seq_len, train.seed, settings.shuffle, settings.mask_documents, train.batch_size
+    )
+
+
 def rows_in_order(settings: Data, data: Prepared, train: Train) -> Rows:
     """Return the training rows of one pass in the order of the text."""
-    setting = BatchSetting(
-        train.seq_len, train.seed, False, settings.mask_documents, train.batch_size
-    )
-    return settings.batch.train(data, setting)
+    return settings.batch.train(data, replace(batch_setting(settings, train), shuffle=False))
 
 
 class SourceKind(Kind, ABC):
@@ -172,13 +176,9 @@ class Stream(SourceKind):
         mix = Mix(settings.mixture, train.steps_of) if settings.mixture else None
         return TrainStream(
             parts.data,
-            train.batch_size,
-            train.seq_len,
-            seed=train.seed,
+            batch_setting(settings, train),
             kind=settings.batch,
             cursor=dict(cursor),
-            shuffle=settings.shuffle,
-            mask_documents=settings.mask_documents,
             rank=parts.ranks.rank,
             world=parts.ranks.world,
             mix=mix,
@@ -199,14 +199,12 @@ class Stream(SourceKind):
         )
 
     def held_out(self, parts: RunParts, batches: int | None) -> EvalStream:
+        setting = batch_setting(parts.settings, parts.train)
         return EvalStream(
             parts.data,
-            parts.eval_batch_size,
-            parts.train.seq_len,
+            replace(setting, batch_size=parts.eval_batch_size),
             kind=parts.settings.batch,
             batches=batches,
-            seed=parts.train.seed,
-            mask_documents=parts.settings.mask_documents,
             rank=parts.ranks.rank,
             world=parts.ranks.world,
         )

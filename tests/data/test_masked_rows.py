@@ -5,6 +5,7 @@ import pytest
 
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.config import Data
+from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.prefetch import best_loader
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.stream import EvalStream, TrainStream
@@ -45,7 +46,8 @@ def documents(tmp_path):
 def test_every_loader_gives_the_same_arrays(path, loader):
     made = records.prepared(path, {"kind": "sentence_pairs"})
     one, two = (
-        TrainStream(made[0], 4, 32, seed=3, kind=made[1], loader=name) for name in ("none", loader)
+        TrainStream(made[0], BatchSetting(32, 3, batch_size=4), kind=made[1], loader=name)
+        for name in ("none", loader)
     )
     for _ in range(12):
         a, b = next(one), next(two)
@@ -63,7 +65,8 @@ def test_batches_are_the_same_after_a_resume_and_for_every_number_of_ranks(path,
     made = records.prepared(path, batch)
 
     def stream(size=4, **keys):
-        return TrainStream(made[0], size, 32, seed=3, kind=made[1], loader="none", **keys)
+        setting = BatchSetting(32, seed=3, batch_size=size)
+        return TrainStream(made[0], setting, kind=made[1], loader="none", **keys)
 
     whole = stream()
     expected = [next(whole) for _ in range(5)]
@@ -86,7 +89,7 @@ def test_batches_are_the_same_after_a_resume_and_for_every_number_of_ranks(path,
 @pytest.mark.parametrize("batch", NOISED, ids=str)
 def test_an_evaluation_is_the_same_each_time_and_ends_with_what_counts_for_nothing(path, batch):
     made = records.prepared(path, batch)
-    stream = EvalStream(made[0], 32, 32, kind=made[1])
+    stream = EvalStream(made[0], BatchSetting(32, batch_size=32), kind=made[1])
     one, two = list(stream), list(stream)
     assert len(one) == len(stream) == len(two)
     assert all(same(a, b) for a, b in zip(one, two, strict=True))

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from mlx_transformers.data.config import Data
+from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.mixture import Mix, MixedText
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.stream import TrainStream
+
+SETTING = BatchSetting(16, seed=1, batch_size=4)
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def test_a_mixture_is_read_as_its_texts_are_and_resumes_by_the_row(mixed):
     assert data.tokenizer.decode(data.mixed["high"].tokens("train")[:3]) == "ABC"
 
     def stream(cursor=None, **keys):
-        return TrainStream(data, 4, 16, seed=1, loader="none", cursor=cursor, **keys)
+        return TrainStream(data, SETTING, loader="none", cursor=cursor, **keys)
 
     whole = stream(mix=mix)
     read = np.concatenate([next(whole)["tokens"] for _ in range(40)])
@@ -65,7 +68,7 @@ def test_a_mixture_is_read_as_its_texts_are_and_resumes_by_the_row(mixed):
 
 def test_counting_tokens_does_not_count_again_the_rows_that_are_read_ahead(mixed, monkeypatch):
     stream = TrainStream(
-        prepare(mixed), 4, 16, seed=1, loader="none", mix=Mix(mixed.mixture, lambda rows: rows // 4)
+        prepare(mixed), SETTING, loader="none", mix=Mix(mixed.mixture, lambda rows: rows // 4)
     )
     next(stream)
     stream.preview(40)

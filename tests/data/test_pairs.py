@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.errors import DataError
+from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.order import BLOCK, Order
 from mlx_transformers.data.stream import EvalStream, TrainStream
 
@@ -93,7 +94,7 @@ def test_options_of_the_source_and_the_start(tmp_path):
 
 def test_batches_have_the_least_declared_width_and_like_lengths_come_together(path):
     made = records.prepared(path, {"kind": "pairs", "lengths": [5, 8, 12]}, valid_fraction=0.0)
-    stream = TrainStream(made[0], 16, 12, seed=0, kind=made[1], loader="none")
+    stream = TrainStream(made[0], BatchSetting(12, batch_size=16), kind=made[1], loader="none")
     assert stream.shapes == 3
     widths = []
     for _ in range(20):
@@ -120,7 +121,8 @@ def test_a_stream_of_pairs_resumes_and_is_shared_between_ranks(path, at):
     made = records.prepared(path, {"kind": "pairs"})
 
     def stream(**keys):
-        return TrainStream(made[0], 8, 16, seed=5, kind=made[1], loader="none", **keys)
+        setting = BatchSetting(16, seed=5, batch_size=8)
+        return TrainStream(made[0], setting, kind=made[1], loader="none", **keys)
 
     whole = stream()
     for _ in range(at):
@@ -139,7 +141,7 @@ def test_a_stream_of_pairs_resumes_and_is_shared_between_ranks(path, at):
 
 def test_evaluation_counts_every_pair_once_and_its_filler_not_at_all(path):
     made = records.prepared(path, {"kind": "pairs"})
-    stream = EvalStream(made[0], 32, 16, kind=made[1])
+    stream = EvalStream(made[0], BatchSetting(16, batch_size=32), kind=made[1])
     batches = list(stream)
     n = made[0].count("valid", "documents") // 2
     assert sum(int((b["weights"].sum(axis=1) > 0).sum()) for b in batches) == n

@@ -14,6 +14,7 @@ from mlx_transformers.data import pieces
 from mlx_transformers.data.corpora.stdlib import Stdlib
 from mlx_transformers.data.files import Files
 from mlx_transformers.data.inspect import BREAK, corpora, prepared_sets, report, shown
+from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.prepared import Prepared
 from mlx_transformers.data.shards import SPLITS, Counts, SplitWriter, Tokens, token_dtype
@@ -410,10 +411,11 @@ def test_tokens_beyond_the_vocabulary_never_reach_the_device(data):
     prepared.manifest["checksums"] = {}
     damage(prepared.folder / "train-00000.bin", 0, b"\xff" * 60_000)
     damage(prepared.folder / "valid-00000.bin", 0, b"\xff" * 60_000)
+    setting = BatchSetting(32, shuffle=False, batch_size=4)
     with pytest.raises(DataError, match=r"token 65535 in 'tokens', and the vocabulary has 257"):
-        TrainStream(prepared, 4, 32, seed=0, shuffle=False, loader="none").batch(0)
+        TrainStream(prepared, setting, loader="none").batch(0)
     with pytest.raises(DataError, match=r"token 65535 in 'tokens'"):
-        next(iter(EvalStream(prepared, 4, 32)))
+        next(iter(EvalStream(prepared, setting)))
 
 
 @pytest.mark.parametrize("note", ["[]", "", "{}", '{"digest": 1}', "null", '{"splits": {}}'])

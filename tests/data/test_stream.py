@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.errors import DataError
+from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.prefetch import BUFFER, best_loader, prefetched
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.stream import EvalStream, TrainStream
@@ -36,8 +37,17 @@ def prepared(data):
     return prepare(data(), shard_tokens=50_000)
 
 
-def stream(prepared, batch_size=4, seq_len=32, **keys):
-    return TrainStream(prepared, batch_size, seq_len, **{"seed": 1, "loader": "none"} | keys)
+def stream(prepared, batch_size=4, seq_len=32, loader="none", **keys):
+    of_setting = {
+        key: keys.pop(key) for key in ("seed", "shuffle", "mask_documents") if key in keys
+    }
+    setting = BatchSetting(seq_len, **{"seed": 1, "batch_size": batch_size} | of_setting)
+    return TrainStream(prepared, setting, loader=loader, **keys)
+
+
+def evaluation(prepared, batch_size, seq_len, mask_documents=False, **keys):
+    setting = BatchSetting(seq_len, mask_documents=mask_documents, batch_size=batch_size)
+    return EvalStream(prepared, setting, **keys)
 
 
 def take(batches, n):
@@ -205,42 +215,42 @@ def test_without_mlx_data_a_thread_loads(monkeypatch):
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
 def test_evaluation_predicts_every_token_once(prepared, batch_size):
     text = prepared.tokens("valid")[:]
-    batches = list(EvalStream(prepared, batch_size, 100))
+    batches = list(evaluation(prepared, batch_size, 100))
     assert {batch["tokens"].shape for batch in batches} == {(batch_size, 101)}
     weights = np.concatenate([batch["weights"] for batch in batches]).ravel() == 1
     inputs = np.concatenate([batch["tokens"][:, :-1] for batch in batches]).ravel()[weights]
     targets = np.concatenate([batch["tokens"][:, 1:] for batch in batches]).ravel()[weights]
     np.testing.assert_array_equal(inputs, text[:-1])
     np.testing.assert_array_equal(targets, text[1:])
-    assert len(EvalStream(prepared, batch_size, 100)) == len(batches)
+    assert len(evaluation(prepared, batch_size, 100)) == len(batches)
 
 
 def test_evaluation_of_a_part_is_spread_over_the_split(prepared):
     n_tokens = prepared.count("valid")
-    part = EvalStream(prepared, 4, 100, batches=5)
+    part = evaluation(prepared, 4, 100, batches=5)
     starts = part.numbers * 100
     assert len(part) == len(list(part)) == 5
     assert len(set(starts)) == 20
     assert starts[0] == 0
     assert 0.4 * n_tokens < starts.mean() < 0.6 * n_tokens
-    everything = EvalStream(prepared, 4, 100, batches=10**6)
-    assert len(everything) == len(EvalStream(prepared, 4, 100))
+    everything = evaluation(prepared, 4, 100, batches=10**6)
+    assert len(everything) == len(evaluation(prepared, 4, 100))
 
 
 def test_evaluation_of_a_split_shorter_than_a_row_is_filled_up(data, tmp_path):
     (tmp_path / "short.txt").write_text("a short text of 38 characters for two ")
     prepared = prepare(data(path=str(tmp_path / "short.txt"), tokenizer={"kind": "char"}))
-    (batch,) = EvalStream(prepared, 2, 64)
+    (batch,) = evaluation(prepared, 2, 64)
     assert batch["weights"].sum() == prepared.count("valid") - 1
     empty = prepare(data(path=str(tmp_path / "short.txt"), valid_fraction=0.0))
     with pytest.raises(DataError, match=r"too few to evaluate.*data\.valid_fraction"):
-        EvalStream(empty, 2, 64)
+        evaluation(empty, 2, 64)
 
 
 def test_evaluation_masks_and_shares_like_training(prepared):
-    whole = list(EvalStream(prepared, 4, 500, mask_documents=True))
+    whole = list(evaluation(prepared, 4, 500, mask_documents=True))
     parts = [
-        list(EvalStream(prepared, 4, 500, mask_documents=True, rank=rank, world=2))
+        list(evaluation(prepared, 4, 500, mask_documents=True, rank=rank, world=2))
         for rank in range(2)
     ]
     for number, batch in enumerate(whole):

@@ -9,6 +9,7 @@ from mlx.utils import tree_map
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RunError
+from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.stream import EvalStream
 from mlx_transformers.verbs import evaluate as verb
 
@@ -16,7 +17,8 @@ from . import tiny
 
 
 def valid(built, rows, **options):
-    return EvalStream(built.data, rows, built.recipe.train.seq_len, **options)
+    setting = BatchSetting(built.recipe.train.seq_len, batch_size=rows)
+    return EvalStream(built.data, setting, **options)
 
 
 def reference(built, masked=False):
