@@ -13,6 +13,10 @@ __version__ = "0.1.0"
 _FACE = {
     "load_recipe": "assembly.recipe",
     "Recipe": "assembly.recipe",
+    "Data": "data.config",
+    "Train": "trainer.config",
+    "Eval": "trainer.config",
+    "Checkpoints": "trainer.config",
     "Block": "layers.block",
     "Context": "core.context",
     "build": "assembly.build",
