@@ -18,9 +18,9 @@ import mlx.core as mx  # isort: skip
 from mlx_transformers.ops.activations import ACTIVATIONS, PLAIN
 from mlx_transformers.ops.attention import attention, attention_fused, attention_naive
 from mlx_transformers.ops.glu import glu, glu_naive
+from mlx_transformers.ops.grouped_matmul import Dispatch, DispatchNaive
 from mlx_transformers.ops.masks import Mask
 from mlx_transformers.ops.rotary import rotate, rotate_fused
-from mlx_transformers.ops.route import Dispatch, DispatchNaive
 from mlx_transformers.ops.xent import (
     cross_entropy,
     cross_entropy_fused,

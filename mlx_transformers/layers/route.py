@@ -10,7 +10,7 @@ from pydantic import Field
 from ..core.context import Context, Layout
 from ..core.shapes import BTD
 from ..ops.depth_routing import binary_cross_entropy, top_tokens
-from ..ops.slots import Slots
+from ..ops.expert_slots import Slots
 from ..recipe.config import Config
 from .linear import matrix
 

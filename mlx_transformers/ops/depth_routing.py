@@ -2,7 +2,7 @@
 
 import mlx.core as mx
 
-from .slots import Slots
+from .expert_slots import Slots
 
 
 def top_tokens(scores: mx.array, k: int) -> Slots:

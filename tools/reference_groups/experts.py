@@ -10,6 +10,7 @@ from mlx_transformers.layers.ffns.mlp import Mlp
 from mlx_transformers.layers.ffns.soft_moe import SoftMoe
 from mlx_transformers.layers.norms import LayerNorm, RmsNorm
 from mlx_transformers.layers.routers.sigmoid import Sigmoid
+from mlx_transformers.ops.expert_slots import Slots, expert_capacity, expert_choice, token_choice
 from mlx_transformers.ops.router_losses import (
     balance_loss,
     balance_over_layers,
@@ -18,7 +19,6 @@ from mlx_transformers.ops.router_losses import (
     z_loss,
 )
 from mlx_transformers.ops.second_choices import keep_choices, normalised
-from mlx_transformers.ops.slots import Slots, expert_capacity, expert_choice, token_choice
 from reference_groups.case import Arrays, Case, Rule
 
 MESH_MINIMUM = 4

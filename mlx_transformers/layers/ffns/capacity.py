@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
-from ...ops.slots import Rounding, Slots, expert_capacity, token_choice
+from ...ops.expert_slots import Rounding, Slots, expert_capacity, token_choice
 from ...recipe.config import Config
 
 

@@ -11,8 +11,8 @@ from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...core.shapes import BTD
+from ...ops.expert_slots import Rounding, expert_capacity, expert_choice
 from ...ops.router_losses import entropy
-from ...ops.slots import Rounding, expert_capacity, expert_choice
 from ...recipe.slot import Slot
 from ..kinds import FfnKind
 from ..linear import expert_rows, matrix

@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...core.shapes import xD
-from ...ops.route import Dispatch
+from ...ops.expert_slots import Slots
+from ...ops.grouped_matmul import Dispatch
 from ...ops.second_choices import normalised
-from ...ops.slots import Slots
 from ...recipe.slot import Slot
 from ..kinds import FfnKind, RouterKind
 from ..linear import ResidualLinear, expert_rows

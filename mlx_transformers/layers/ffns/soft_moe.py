@@ -10,7 +10,7 @@ from pydantic import Field
 from ...core.context import Context
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...core.shapes import BTD
-from ...ops.slots import stacked_linear
+from ...ops.expert_slots import stacked_linear
 from ...ops.soft_moe import soft_slots, unit
 from ...recipe.slot import Slot
 from ..kinds import FfnKind, NormKind

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES
-from ...ops.route import in_best_groups
+from ...ops.expert_groups import in_best_groups
 from ..kinds import RouterKind
 
 

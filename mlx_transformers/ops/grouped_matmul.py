@@ -14,7 +14,7 @@ twin: the same calls, every expert on every token.
 
 import mlx.core as mx
 
-from ..core.shapes import ND, NE, BoolNE
+from ..core.shapes import ND
 from .custom_vjp import custom_vjp
 from .device import on_cpu, upcast
 from .lookup import lookup
@@ -90,19 +90,6 @@ class Dispatch:
         """`[N, D]`: each token's rows, weighted by its gates `[N, k]`, summed."""
         per_choice = rows.reshape(-1, rows.shape[-1])[self.slot].reshape(self.n_tokens, self.k, -1)
         return (per_choice * gates[..., None].astype(per_choice.dtype)).sum(axis=1)
-
-
-def in_best_groups(scores: NE, n_groups: int, kept: int, by: str) -> BoolNE:
-    """Mask the experts of each token's `kept` best groups, boolean `[N, E]`.
-
-    E experts form `n_groups` groups of neighbours. A group's score is that of its best expert (`by`
-    = "best": DeepSeek-V2, section 2.2.2) or of its two best ("best_two": V3, section 2.1.2).
-    """
-    grouped = scores.reshape(scores.shape[0], n_groups, -1)
-    best = mx.topk(grouped, min(1 if by == "best" else 2, grouped.shape[-1]), axis=-1)
-    worth = best.sum(axis=-1)
-    order = mx.argsort(mx.argsort(-worth, axis=-1), axis=-1)
-    return mx.repeat(order < kept, grouped.shape[-1], axis=-1)
 
 
 def _best_block(pairs: int, n_experts: int, cpu: bool) -> int:

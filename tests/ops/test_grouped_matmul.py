@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.ops.route import Dispatch, DispatchNaive
+from mlx_transformers.ops.grouped_matmul import Dispatch, DispatchNaive
 
 from .compare import assert_close, assert_derivative, assert_same_gradients, draw, numpy64
 

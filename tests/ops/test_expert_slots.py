@@ -4,6 +4,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.ops.expert_slots import (
+    Slots,
+    expert_capacity,
+    expert_choice,
+    stacked_linear,
+    token_choice,
+    token_choice_naive,
+)
 from mlx_transformers.ops.router_losses import (
     balance_loss,
     balance_over_layers,
@@ -12,14 +20,6 @@ from mlx_transformers.ops.router_losses import (
     z_loss,
 )
 from mlx_transformers.ops.second_choices import keep_choices, normalised
-from mlx_transformers.ops.slots import (
-    Slots,
-    expert_capacity,
-    expert_choice,
-    stacked_linear,
-    token_choice,
-    token_choice_naive,
-)
 
 from .compare import assert_close, draw
 
