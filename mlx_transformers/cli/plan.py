@@ -37,13 +37,32 @@ def plan(
     loaded = load_recipe(recipe, spelled(set, batch_size=batch_size, data=data))
     note_unread(set, unread=("eval.", "checkpoint.every", "checkpoint.keep", "log."))
     prediction = make(loaded, draft_model(loaded), None if chip is None else find_mac(chip))
-    notes = list(prediction.account.notes)
+    notes = [*prediction.account.notes, *missing_data(loaded)]
     if recipe_vocab_size(loaded) is None:
         notes.append("The vocabulary size is unknown before the text is read; 256 is assumed.")
     if as_json:
         print(json.dumps(_facts(prediction, notes), indent=2))
     else:
         _print(prediction, notes)
+
+
+def missing_data(recipe: "Recipe") -> list[str]:
+    """Say which text or run that training would read isn't there: a plan doesn't need it."""
+    from ..assembly.run_data import check_frozen
+    from ..core.errors import MlxtError
+    from ..data.data_key import DataKey
+
+    def check_text(recipe: "Recipe") -> None:
+        for data in (recipe.data, *map(recipe.data.of, recipe.data.mixture)):
+            DataKey(data)
+
+    notes = []
+    for check in (check_text, check_frozen):
+        try:
+            check(recipe)
+        except MlxtError as error:
+            notes.append(f"{error} This plan doesn't need it, mlxt train does.")
+    return notes
 
 
 def _print(prediction: "Plan", notes: list[str]) -> None:

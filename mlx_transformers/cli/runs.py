@@ -65,10 +65,10 @@ def show(context: typer.Context, runs: Runs = Path("runs"), as_json: AsJson = Fa
 @app.command("rm")
 def remove(names: Names, yes: Yes = False, runs: Runs = Path("runs")) -> None:
     """Delete runs with all their checkpoints."""
-    from ..runs.folder import find
+    from ..verbs.runs import named
     from ..verbs.runs import remove as run
 
-    folders = [str(find(name, runs).path) for name in names]
+    folders = [str(folder.path) for folder in named(names, runs)]
     if not yes:
         typer.confirm(f"Delete {', '.join(folders)} with all checkpoints?", abort=True)
     print(f"Freed {run(names, runs) / 1e6:,.1f} MB.")

@@ -1,5 +1,6 @@
 """`mlxt scale`."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -65,12 +66,7 @@ def scale(
     from ..verbs.scale import Grid
     from ..verbs.scale import scale as measure
 
-    held_out = None
-    if check is not None:
-        pair = _numbers(check.replace("x", ","), "--check")
-        if len(pair) != 2:
-            raise typer.BadParameter(f"--check {check}: write it as WIDTHxSTEPS, as in 192x2000.")
-        held_out = (pair[0], pair[1])
+    held_out = None if check is None else _width_and_steps(check)
     check_free(set, {"model.dim": "--widths", "train.steps": "--steps"})
     grid = Grid(_numbers(widths, "--widths"), _numbers(steps, "--steps"), held_out)
     with watch() as screen:
@@ -95,6 +91,13 @@ def scale(
     except RunError as error:
         print(f"Without the plot: {error}")
     print("Written: " + ", ".join(map(str, files)))
+
+
+def _width_and_steps(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"\s*0*([1-9]\d*)\s*x\s*0*([1-9]\d*)\s*", text, re.ASCII)
+    if found is None:
+        raise typer.BadParameter(f"--check {text}: write it as WIDTHxSTEPS, as in 192x2000.")
+    return int(found[1]), int(found[2])
 
 
 def _numbers(text: str, option: str) -> list[int]:

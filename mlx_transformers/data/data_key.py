@@ -46,8 +46,8 @@ class DataKey:
                 "of it."
             )
         _check_regular(data.tokenizer.file())
-        trained = data.tokenizer.trained_on != "nothing" and data.tokenizer.file() is None
-        self.mixed = [DataKey(data.of(text)) for text in data.mixture] if trained else []
+        mixture = data.mixture if data.tokenizer.is_trained else []
+        self.mixed = [DataKey(data.of(text)) for text in mixture]
         self.checked = [
             Checked(source, data.batch.accept, data.bad_rows == "skip") for source in self.sources
         ]
@@ -143,7 +143,7 @@ class DataKey:
             DataError: there is no text, or token ids come without the tokenizer that made them.
         """
         tokenizer = self.data.tokenizer
-        if self.ready_tokens and tokenizer.trained_on != "nothing" and tokenizer.file() is None:
+        if self.ready_tokens and tokenizer.is_trained:
             raise DataError(
                 f"{self.source} holds tokens, so data.tokenizer must be the one that made them "
                 f"(tokenizer_json or sentencepiece with a path, or byte); "

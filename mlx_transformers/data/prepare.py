@@ -51,7 +51,7 @@ def prepare(
     if not data.mixture:
         return first
     tokenizer = data.tokenizer
-    if tokenizer.trained_on != "nothing" and tokenizer.file() is None:
+    if tokenizer.is_trained:
         tokenizer = Saved(path=str(first.folder / "tokenizer"))
     mixed = {
         text.name: _prepare_one(
@@ -170,8 +170,9 @@ class Preparation:
         folder = self.partial / "tokenizer"
         if (folder / "manifest.json").exists():
             return load_tokenizer(folder)
-        self.progress("training the tokenizer", 0, None)
         config = self.key.data.tokenizer
+        if config.is_trained:
+            self.progress("training the tokenizer", 0, None)
         splits: tuple[Split, ...] = SPLITS if config.trained_on == "all" else ("train",)
         built = config.build(
             piece.text

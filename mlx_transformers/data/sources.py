@@ -52,6 +52,6 @@ def open_valid_source(data: Data, source: Source) -> Source | None:
 
 def _vocab_size(data: Data) -> Callable[[], int] | None:
     """Return the size of the vocabulary, if it doesn't depend on the text."""
-    if data.tokenizer.trained_on != "nothing" and data.tokenizer.file() is None:
+    if data.tokenizer.is_trained:
         return None
     return lambda: data.tokenizer.build([]).vocab_size

@@ -269,6 +269,14 @@ def check_root(root: Path) -> None:
         raise RunError(f"{shown(str(root))} is no folder, and holds no runs. {OTHER_ROOT}")
 
 
+def study_runs(name: str | Path, root: Path = RUNS) -> list[RunFolder]:
+    """The runs of the ladder, sweep or scaling grid that `name` is, below `root`; else none."""
+    for folder in (root / name, expanded(name)):
+        if folder.resolve().parent == root.resolve() and not (folder / "recipe.toml").exists():
+            return [RunFolder(path.parent) for path in sorted(folder.glob("*/recipe.toml"))]
+    return []
+
+
 def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
     """Find a run by name, by folder, or (None) the newest one.
 
@@ -286,6 +294,9 @@ def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
     for path in (root / run, expanded(run)):
         if (path / "recipe.toml").is_file() and path.is_dir():
             return RunFolder(path)
+    if inside := study_runs(run, root):
+        listed = ", ".join(f"{folder.path.parent.name}/{folder.name}" for folder in inside)
+        raise RunError(f"'{run}' is no run, but holds some. Name one of them: {listed}.")
     match = nearest(str(run), names)
     hint = f"Did you mean '{match}'? " if match else ""
     known = f"Runs in {root}/: {', '.join(names)}." if names else TRAIN_FIRST

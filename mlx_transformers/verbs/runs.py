@@ -13,11 +13,14 @@ from ..core.errors import RunError
 from ..core.parse import parse_toml, read_table
 from ..core.paths import files_below, remove_tree
 from ..runs import checkpoint
-from ..runs.folder import RUNS, RunFolder, check_root, find
+from ..runs.folder import RUNS, RunFolder, check_root, find, study_runs
 
 TRAINING_VERBS = ("train", "finetune", "ladder", "import")
 MADE = ("environment.json", "checkpoints", "log.jsonl")
 """Files of a run beside its recipe, which a folder of the user's may hold too."""
+STUDIES = ("ladder", "sweep", "scale")
+TABLES = (".json", ".csv", ".md", ".svg")
+"""Files that `mlxt ladder` and its like write beside their runs: ladder.json, ladder.csv ..."""
 REMOVING = ".removing-"
 """Beginning of the name of a folder that is being removed."""
 
@@ -69,12 +72,14 @@ def usage(root: Path = RUNS) -> list[Usage]:
 def remove(names: Sequence[str], root: Path = RUNS) -> int:
     """Delete runs with all their checkpoints; returns the bytes freed.
 
-    Nothing is deleted unless all can be.
+    Nothing is deleted unless all can be. Of a ladder, a sweep or a scaling grid, named by its
+    folder, the runs and tables are deleted; the folder stays if it holds anything else.
 
     Raises:
         RunError: there is no such run, it is being trained, or the folder holds no run.
     """
-    folders = _named(names, root)
+    folders = named(names, root)
+    studies = {inside[0].path.parent for name in names if (inside := study_runs(name, root))}
     for folder in folders:
         with folder.locked():
             pass
@@ -85,7 +90,20 @@ def remove(names: Sequence[str], root: Path = RUNS) -> int:
             aside = folder.path.with_name(f"{REMOVING}{folder.name}")
             os.rename(folder.path, aside)
             remove_tree(aside)
+    for study in studies:
+        _remove_tables(study)
     return freed
+
+
+def _remove_tables(study: Path) -> None:
+    """Delete the tables and plots of a study whose runs are gone, and its folder if that is empty
+    then."""
+    for kind in STUDIES:
+        if (study / f"{kind}.json").is_file():
+            for name in (*(f"{kind}{suffix}" for suffix in TABLES), "report.html"):
+                (study / name).unlink(missing_ok=True)
+    with suppress(OSError):  # it holds files of the user's
+        study.rmdir()
 
 
 def prune(names: Sequence[str], keep: int = 1, root: Path = RUNS) -> int:
@@ -99,7 +117,7 @@ def prune(names: Sequence[str], keep: int = 1, root: Path = RUNS) -> int:
     Raises:
         RunError: there is no such run, or it is being trained.
     """
-    folders = _named(names or [run.name for run in usage(root) if not run.training], root)
+    folders = named(names or [run.name for run in usage(root) if not run.training], root)
     freed = 0
     for folder in folders:
         with folder.locked():
@@ -109,8 +127,15 @@ def prune(names: Sequence[str], keep: int = 1, root: Path = RUNS) -> int:
     return freed
 
 
-def _named(names: Sequence[str], root: Path) -> list[RunFolder]:
-    folders = [find(name, root) for name in dict.fromkeys(names)]
+def named(names: Sequence[str], root: Path = RUNS) -> list[RunFolder]:
+    """Find runs by their names; the folder of a ladder, a sweep or a grid stands for all of its
+    runs.
+
+    Raises:
+        RunError: there is no such run, the folder holds no run, or is the working folder.
+    """
+    found = [study_runs(name, root) or [find(name, root)] for name in names]
+    folders = list({folder.path.resolve(): folder for some in found for folder in some}.values())
     here = Path.cwd().resolve()
     for folder in folders:
         if here.is_relative_to(folder.path.resolve()):

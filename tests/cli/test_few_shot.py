@@ -22,6 +22,7 @@ from mlx_transformers.data.corpora.arithmetic import Arithmetic, digit_by_digit
 from mlx_transformers.data.corpora.calculator import TOOL
 from mlx_transformers.data.corpora.in_context import InContext
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.data.tokenizers.char import CharTokenizer
 from mlx_transformers.report import plot
 from mlx_transformers.verbs import chat as chat_verb
 from mlx_transformers.verbs.questions import few_shot as module
@@ -29,7 +30,9 @@ from mlx_transformers.verbs.questions import think as think_verb
 from mlx_transformers.verbs.questions import tool_use as tool_verb
 from mlx_transformers.verbs.questions.few_shot import Asker, FewShot
 from mlx_transformers.verbs.questions.question import (
+    FORM,
     Question,
+    check_readable,
     extract_answer,
     prompt,
     read_questions,
@@ -39,6 +42,13 @@ from mlx_transformers.verbs.questions.think import Thinking, compute_curve, thou
 SUMS = [Question(f"{a}+{a}?", str(2 * a), (), f"{a} twice.") for a in range(8)]
 COLOURS = [Question(f"Colour of {w}?", c, ("red", "blue")) for w, c in
            (("sky", "blue"), ("blood", "red"), ("sea", "blue"))]  # fmt: skip
+
+
+def test_a_form_with_characters_that_a_tokenizer_lacks_is_refused_with_its_option():
+    digits = CharTokenizer(sorted("0123456789=+"))
+    check_readable("{question}={answer}", digits)
+    with pytest.raises(RunError, match=r"'Q' .* --form '\{question\}=\{answer\}'"):
+        check_readable(FORM, digits)
 
 
 def asker(how, pool, monkeypatch, answer=None, score=None, embed=None):

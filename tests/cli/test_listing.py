@@ -113,5 +113,21 @@ def test_a_folder_of_the_users_with_the_name_of_a_run_stays(mlxt: Mlxt, trained:
     assert own.exists()
 
 
+def test_a_ladder_is_removed_by_its_name_and_files_of_the_user_stay(
+    mlxt: Mlxt, trained: Path
+) -> None:
+    ladder = trained / "ladder-x"
+    ladder.mkdir()
+    (trained / "b").rename(ladder / "b")
+    for name in ("ladder.json", "ladder.csv", "ladder.svg", "report.html", "own.md"):
+        (ladder / name).write_text("{}")
+    assert "holds some. Name one of them: ladder-x/b." in mlxt("eval", "ladder-x").err
+    for name in (".", str(trained)):
+        assert mlxt("runs", "rm", name, "--yes").code == 1
+    assert mlxt("runs", "rm", "ladder-x", "--yes").code == 0
+    assert [path.name for path in ladder.iterdir()] == ["own.md"]
+    assert (trained / "a").exists()
+
+
 def test_no_runs_are_no_error(mlxt: Mlxt, home: Path) -> None:
     assert "No runs in runs/" in mlxt("runs").out

@@ -21,6 +21,15 @@ def test_the_table_ends_with_the_peak_and_says_how_it_compares(mlxt: Mlxt, home:
     assert "256 is assumed" in outcome.out
 
 
+def test_a_plan_tells_what_training_would_miss(mlxt: Mlxt, home: Path) -> None:
+    outcome = mlxt("plan", "tiny", "--data", "none.txt")
+    assert outcome.code == 0
+    assert "none.txt" in outcome.out
+    assert "mlxt train does" in outcome.out
+    told = json.loads(mlxt("plan", "tiny", "--json", "--set", "data.valid_path=none.txt").out)
+    assert any("none.txt" in note for note in told["notes"])
+
+
 def test_as_json_the_parts_add_up(mlxt: Mlxt, home: Path) -> None:
     found = json.loads(mlxt("plan", "tiny", "--json", "--set", "model.vocab_size=300").out)
     assert abs(sum(found["parts_bytes"].values()) - found["peak_bytes"]) < 10

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import typer
 
 from mlx_transformers.assembly.recipe import load_recipe
+from mlx_transformers.cli.scale import scale
 from mlx_transformers.core.errors import RecipeError, RunError
 from mlx_transformers.profile.sweep import Axis
 from mlx_transformers.report.scaling import Scaling, Trained
@@ -112,6 +114,12 @@ def test_tokens_of_a_run_count_short_rows_and_small_batches():
     train = load_recipe("llama_tiny", sets).train
     rows, lengths = [4, 4, 4, 8, 8, 8], [8, 8, 12, 12, 16, 16]
     assert train.tokens == sum(n * length for n, length in zip(rows, lengths, strict=True))
+
+
+@pytest.mark.parametrize("check", ["abc", "192", "192x", "0x20", "192x20x3", "192,20"])
+def test_a_check_that_is_no_width_and_steps_is_refused_with_its_form(check):
+    with pytest.raises(typer.BadParameter, match="WIDTHxSTEPS, as in 192x2000"):
+        scale("llama_tiny", "64,96", "20", check)
 
 
 def test_two_spellings_of_one_value_are_refused():

@@ -230,6 +230,13 @@ def test_progress_ends_at_the_size_of_the_text(data, library):
     assert seen[-1] == ("tokenizing", size, size)
 
 
+@pytest.mark.parametrize(("kind", "told"), [("char", True), ("byte", False)])
+def test_progress_tells_the_training_of_a_tokenizer_that_is_trained(data, kind, told):
+    words = []
+    prepare(data(tokenizer={"kind": kind}), progress=lambda what, *counts: words.append(what))
+    assert ("training the tokenizer" in words) == told
+
+
 def peak(tables):
     tracemalloc.start()
     prepare(tables, shard_tokens=100_000)

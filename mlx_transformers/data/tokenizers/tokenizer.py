@@ -263,3 +263,8 @@ class TokenizerKind(Kind, ABC):
     def file(self) -> Path | None:
         """Return the file or folder that it is read from; None if it is trained or fixed."""
         return None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether `build` trains it on the text."""
+        return self.trained_on != "nothing" and self.file() is None

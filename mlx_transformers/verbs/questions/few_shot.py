@@ -30,6 +30,7 @@ from .question import (
     NORMALISED,
     Question,
     check_form,
+    check_readable,
     extract_answer,
     prompt,
     read_questions,
@@ -272,6 +273,7 @@ def learning_curve(
     model, tokenizer = load(run)
     if "causal_lm" not in model.tasks or not isinstance(model, Decodable):
         raise RunError("Questions are for models that continue a text, and this run's doesn't.")
+    check_readable(how.form, tokenizer)
     embed = None
     if how.pick == "nearest":
         embed = open_embedder(embedder) if embedder else Embedder(model, tokenizer, "mean")

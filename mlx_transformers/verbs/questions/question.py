@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.errors import RunError
+from ...core.errors import DataError, RunError
 from ...core.parse import LINE, parse_json, read_text
+from ...data.tokenizers.tokenizer import Tokenizer
 from ...score.extract import INVALID, Extraction, Normalisation
 
 ANSWER_PHRASE = "The answer is"
@@ -117,6 +118,21 @@ def check_form(form: str) -> str:
             "its end, as in '{question} = {answer}'."
         )
     return form
+
+
+def check_readable(form: str, tokenizer: Tokenizer) -> None:
+    """Check that a tokenizer has all characters of `form`; one of characters may not.
+
+    Raises:
+        RunError: it lacks one.
+    """
+    try:
+        tokenizer.encode(form.replace("{question}", "").replace("{answer}", ""))
+    except DataError as error:
+        raise RunError(
+            f"Questions are asked in the form {form!r}. {error} Or ask in a form whose characters "
+            "it has, as in --form '{question}={answer}'."
+        ) from error
 
 
 def prompt(

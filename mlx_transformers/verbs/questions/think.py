@@ -23,6 +23,7 @@ from .question import (
     NORMALISED,
     Question,
     check_form,
+    check_readable,
     extract_answer,
     prompt,
     read_plain_questions,
@@ -116,6 +117,7 @@ def compute_curve(
     model, tokenizer = load(run)
     if "causal_lm" not in model.tasks or not isinstance(model, Decodable):
         raise RunError("Questions are for models that continue a text, and this run's doesn't.")
+    check_readable(how.form, tokenizer)
     if how.budgets:
         return [_budget(model, tokenizer, questions, how, budget) for budget in how.budgets]
     return _sampled(model, tokenizer, questions, how)
