@@ -82,6 +82,8 @@ def read_published(
         what = "is not a folder" if folder.exists() else "doesn't exist"
         raise ConvertError(f"{folder} {what}: give a folder with a config.json, or a .gguf file.")
     if not (folder / config_file).is_file():
+        if (folder / "recipe.toml").is_file():
+            raise ConvertError(f"{folder} is a run already: take it where a RUN is asked for.")
         raise ConvertError(f"{folder} has no {config_file}: give the folder of a published model.")
     config, tensors = read_config(folder / config_file), read_tensors(folder)
     if not text_only:

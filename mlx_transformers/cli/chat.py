@@ -99,6 +99,7 @@ def chat(
         )
         return
     assistant, toolbox, name = open_assistant(run, template=template, set=set or [])
+    _ = assistant.format  # an error now, not at the first message
     conversation = Conversation(assistant, options, system=system, toolbox=toolbox)
     if is_terminal(sys.stdin):
         import readline  # noqa: F401  (line editing and history for input)

@@ -12,6 +12,9 @@ from ..core.names import equivalent, nearest
 METAVARS = {"int": "N", "float": "X", "str": "TEXT", "Path": "FILE", "bool": ""}
 """Values of options in a help text, where an option doesn't name its own; a switch has none."""
 
+EXTRA = "Nothing is expected after the arguments"
+MAIN = ("--prompt", "--word", "--text", "--audio", "--questions", "--data")
+"""Options whose value is easily given without them."""
 
 PLAIN = {
     r"Value error, ": "",
@@ -20,13 +23,15 @@ PLAIN = {
     r"Input should be greater than or equal to (.*)": r"give at least \1.",
     r"Input should be less than or equal to (.*)": r"give at most \1.",
     r"Got unexpected extra arguments?\(?s?\)? \((.*)\)": (
-        r"Nothing is expected after the arguments: \1. Put quotes around a text with spaces."
+        rf"{EXTRA}: \1. Put quotes around a text with spaces."
     ),
 }
 """Messages of typer's checks, and plainer words for them."""
 
 ALIKE = 0.75
 """Least similarity of a misspelt option: higher than of a key, as many options are short."""
+
+EPOCHS = ("epoch", "epochs", "n_epochs", "num_epochs", "num_train_epochs", "max_epochs")
 
 ADAPTERS = ("lora", "dora", "vera", "ia3", "bitfit")
 """Kinds of a recipe's optional table [adapt] that other libraries have as options."""
@@ -54,7 +59,8 @@ class Verbs(TyperGroup):
         """As in click."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             verb = nearest(args[0], self.list_commands(ctx))
-            hint = f" Did you mean '{verb}'?" if verb else ""
+            few = f" Known: {', '.join(self.list_commands(ctx))}." if ctx.parent else ""
+            hint = f" Did you mean '{verb}'?" if verb else few
             ctx.fail(f"No such command '{args[0]}'.{hint}")
         return super().resolve_command(ctx, args)
 
@@ -87,6 +93,14 @@ def _explain(error: Any) -> None:
     """Reword an error of a command line: plain words, and the nearest option of an unknown one."""
     for pattern, words in PLAIN.items():
         error.message = re.sub(pattern, words, error.message)
+    if not error.message and getattr(error, "param", None) is not None:
+        values = str(error.param.metavar)  # of a parameter that is missing
+        listed = f" One of {values.replace('|', ', ')}." if "|" in values else ""
+        error.message = f"{error.param.help or ''}{listed}"
+    if error.message.startswith(EXTRA) and error.ctx is not None:
+        flags = {flag for param in error.ctx.command.params for flag in param.opts}
+        if flag := next((flag for flag in MAIN if flag in flags), None):
+            error.message = error.message.replace(" Put ", f" Put {flag} before it, and ")
     if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
         error.possibilities = None
         hint = "" if error.ctx is None else _hint(error.option_name, error.ctx.command.params)
@@ -98,6 +112,11 @@ def _hint(option: str, params: list[Any]) -> str:
     flags = [flag for param in params for flag in (*param.opts, *param.secondary_opts)]
     flag_of = {flag.lstrip("-").replace("-", "_"): flag for flag in flags if flag.startswith("--")}
     name = option.lstrip("-").replace("-", "_")
+    if name in EPOCHS and "steps" in flag_of:
+        return (
+            " Give --steps: an epoch has (training tokens) / (train.batch_size × "
+            "train.accumulate × train.seq_len) of them."
+        )
     argument_of = {
         word: param
         for param in params

@@ -17,7 +17,7 @@ from typing import Any
 from ..core.errors import FormatError, RecipeError
 from ..core.names import nearest
 from ..core.parse import RECIPE, parse_toml, read_bytes
-from ..core.paths import command_line, expanded
+from ..core.paths import command_line, expanded, shown
 from .merge import Leaf, Table, bare, descend, dotted, expand, leaves, merge, stamp, without
 from .overrides import FLAGS, SET, parse_sets
 
@@ -133,6 +133,11 @@ def find(recipe: str | Path, folders: Sequence[Path] | None = None) -> Path:
                 raise RecipeError(f"Several recipes are called '{recipe}': {several}. Give a path.")
             if deep:
                 return deep[0].resolve()
+    for run in (named_path, Path("runs") / named_path):
+        if str(recipe) and (file := run / "recipe.toml").is_file():
+            raise RecipeError(
+                f"'{recipe}' is a run, not a recipe. Its recipe is {shown(str(file))}."
+            )
     places = [folder / named_path.parent for folder in folders]
     if str(recipe) and named_path.is_dir():
         inside = _near(Path(), [named_path]) or " Give one of its .toml files; it holds none."

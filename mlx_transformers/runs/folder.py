@@ -304,10 +304,17 @@ def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
 
 
 def named_checkpoint(path: Path) -> tuple[RunFolder, Path] | None:
-    """The run and the checkpoint that `path` names by folder or pointer, even a damaged one."""
+    """The run and the checkpoint that `path` names by folder or pointer, even a damaged one.
+
+    Raises:
+        RunError: the run has no such checkpoint.
+    """
     path = expanded(path)
-    if path.parent.name != "checkpoints" or not path.exists():
+    if path.parent.name != "checkpoints" or not path.parent.is_dir():
         return None
+    if not path.exists():
+        saved = ", ".join(sorted(each.name for each in path.parent.glob("[!.]*"))) or "none"
+        raise RunError(f"{path.parent.parent} has no checkpoint '{path.name}'. It has: {saved}.")
     target = None
     if path.is_file() and path.name in ("last", "best"):
         target = pointed(path.parent, "last" if path.name == "last" else "best")
@@ -320,8 +327,9 @@ def find_checkpoint(run: str | Path | None = None, root: Path = RUNS) -> tuple[R
     Raises:
         RunError: there is no such run, or it has no checkpoint yet.
     """
-    if run is not None and (named := named_checkpoint(Path(run))):
-        return named
+    for path in () if run is None else (Path(run), root / run):
+        if named := named_checkpoint(path):
+            return named
     folder = find(run, root)
     checkpoint = folder.best() or folder.newest()
     if checkpoint is None:

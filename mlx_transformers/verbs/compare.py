@@ -105,7 +105,8 @@ def summary(folders: Sequence[RunFolder]) -> str:
     group = _group(runs, best)
     mean, what = group.mean, metric_title(best.metric)
     error = "" if mean.error is None else f" ± {mean.error:.4f} (95 % interval)"
-    return f"Validation {what} of {mean.n} seeds: {mean.mean:.4f}{error}"
+    seeds = "1 seed" if mean.n == 1 else f"{mean.n} seeds"
+    return f"Validation {what} of {seeds}: {mean.mean:.4f}{error}"
 
 
 def _read(folder: RunFolder) -> _Run:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +42,9 @@ from .conftest import Mlxt
         ("train tiny --dropout 0.1", "Did you mean --set model.embed.dropout=VALUE?"),
         ("generate tiny --verbose", "No such option: --verbose. ╰"),
         ("generate tiny --stream", "No such option: --stream. ╰"),
-        ("train tiny --epochs 3", "No such option: --epochs. ╰"),
+        ("train tiny --epochs 3", "No such option: --epochs. Give --steps: an epoch has"),
+        ("eval tiny --epochs 3", "No such option: --epochs. ╰"),
+        ("runs list", "No such command 'list'. Known: rm, prune."),
     ],
 )
 def test_an_unknown_word_of_a_command_names_the_nearest(mlxt: Mlxt, line: str, hint: str) -> None:
@@ -59,6 +62,10 @@ def test_an_unknown_word_of_a_command_names_the_nearest(mlxt: Mlxt, line: str, h
         ("train tiny --lr fast", "give a number."),
         ("eval tiny --batches 0", "'--batches': give at least 1."),
         ("profile tiny twice", "Nothing is expected after the arguments: twice."),
+        ("generate a -p the king", "arguments: king. Put --prompt before it, and quotes around"),
+        ("train tiny text.txt", "arguments: text.txt. Put --data before it"),
+        ("safety", "Missing option '--measure'. What to measure. One of refusals, crows_pairs"),
+        ("think", "Missing option '--questions'. The questions, a .jsonl file"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_in_plain_words(
@@ -129,6 +136,21 @@ def test_a_run_that_is_not_there_is_said_before_anything_is_asked(mlxt: Mlxt, ve
     outcome = mlxt(verb, "no such run", *(["tiny"] if verb == "finetune" else []))
     assert outcome.code == 1, outcome.err
     assert "no such run" in outcome.err
+
+
+def test_a_run_in_the_place_of_a_recipe_or_a_model_is_said_to_be_one(
+    mlxt: Mlxt, home: Path
+) -> None:
+    run = home / "runs" / "a"
+    (run / "checkpoints" / "step-000003").mkdir(parents=True)
+    (run / "recipe.toml").write_text('extends = "../../tiny.toml"')
+    for name in ("a", "runs/a"):
+        expected = f"'{name}' is a run, not a recipe. Its recipe is runs/a/recipe.toml."
+        assert expected in mlxt("show", name).err
+    assert "is a run already" in mlxt("import", "runs/a").err
+    for name in ("a", "runs/a"):
+        lost = mlxt("generate", f"{name}/checkpoints/step-9", "--prompt", "a").err
+        assert "runs/a has no checkpoint 'step-9'. It has: step-000003." in lost
 
 
 def test_of_very_many_names_the_nearest_are_listed(mlxt: Mlxt) -> None:

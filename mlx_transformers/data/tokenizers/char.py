@@ -55,7 +55,8 @@ class CharTokenizer(Tokenizer):
             place = int(np.argmin(known))
             raise DataError(
                 f"The character {text[place]!r} (at {place}) is not among the {self.vocab_size} "
-                "of this char tokenizer. A byte or sentencepiece tokenizer can write any text."
+                "of this char tokenizer, which are those of the text it was made from. Leave it "
+                "out; a byte or sentencepiece tokenizer can write any text."
             )
         return tokens
 

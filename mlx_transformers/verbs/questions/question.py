@@ -53,12 +53,12 @@ def read_questions(path: Path) -> list[Question]:
     for number, line in enumerate(read_text(path, str(path), RunError).split("\n"), 1):
         if line.strip():
             try:
-                found.append(_question(parse_json(line, f"{path}, line {number}", LINE)))
+                found.append(_question(parse_json(line, "the line", LINE)))
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise RunError(
                     f"{path}, line {number}: a row has 'question' (or 'prompt') and 'answer' (a "
                     f"text, or the number of one of 'choices', from 0), and this one doesn't: "
-                    f"{error}."
+                    f"{str(error).rstrip('.')}."
                 ) from None
     if not found:
         raise RunError(f"{path} has no question.")
