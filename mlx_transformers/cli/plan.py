@@ -11,6 +11,7 @@ from .terminal import print_table
 
 if TYPE_CHECKING:
     from ..assembly.plan import Plan
+    from ..assembly.recipe import Recipe as LoadedRecipe
 
 
 def plan(
@@ -46,13 +47,13 @@ def plan(
         _print(prediction, notes)
 
 
-def missing_data(recipe: "Recipe") -> list[str]:
+def missing_data(recipe: "LoadedRecipe") -> list[str]:
     """Say which text or run that training would read isn't there: a plan doesn't need it."""
     from ..assembly.run_data import check_frozen
     from ..core.errors import MlxtError
     from ..data.data_key import DataKey
 
-    def check_text(recipe: "Recipe") -> None:
+    def check_text(recipe: "LoadedRecipe") -> None:
         for data in (recipe.data, *map(recipe.data.of, recipe.data.mixture)):
             DataKey(data)
 

@@ -105,7 +105,8 @@ def with_evaluations(recipe: str, sets: list[str]) -> list[str]:
     every = max(1, config.train.steps // 4)
     if not shorter or config.eval.every <= every:
         return sets
-    print(f"Evaluating every {every} steps instead of {config.eval.every}, since the run is short.")
+    steps = "step" if every == 1 else f"{every} steps"
+    print(f"Evaluating every {steps} instead of {config.eval.every}, since the run is short.")
     sets = [*sets, f"eval.every={every}"]
     if config.log.every <= every or any(s.partition("=")[0].strip() == "log.every" for s in sets):
         return sets

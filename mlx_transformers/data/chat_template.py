@@ -191,7 +191,11 @@ class ChatTemplate:
         try:
             text: str = self._template.render(given)
         except (self._jinja_error, *refusals) as error:
-            raise TemplateError(f"The chat template refused a conversation: {error}") from None
+            words = str(error).rstrip()
+            stop = "" if words.endswith((".", "!", "?")) else "."
+            raise TemplateError(
+                f"The chat template refused a conversation: {words}{stop}"
+            ) from None
         return text
 
     def answers(self, messages: Sequence[Message], **settings: Any) -> Rendered:
@@ -209,7 +213,15 @@ class ChatTemplate:
         for i, message in enumerate(messages):
             if message.get("role") != "assistant":
                 continue
-            before = self.render(messages[:i], add_generation_prompt=True, **settings).text
+            try:
+                before = self.render(messages[:i], add_generation_prompt=True, **settings).text
+            except TemplateError:
+                if i:
+                    raise
+                raise TemplateError(
+                    "The conversation begins with the assistant, for which the chat template has "
+                    "no prompt: put a turn of the user or of the system before it."
+                ) from None
             after = self.render(messages[: i + 1], **settings).text
             if not (after.startswith(before) and rendered.text.startswith(after)):
                 raise TemplateError(

@@ -8,7 +8,6 @@ function   a Python function, `module:function`
 """
 
 import importlib
-import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,9 @@ from .response import Judge, Response
 Reward = Callable[[Sequence[Response]], Sequence[float]]
 """The reward of each completion."""
 
+LARGEST = 1e15
+"""Largest size of a reward with its weight: the squares of its differences are finite in float32,
+so that advantages are."""
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 
 
@@ -248,12 +250,13 @@ class Rewards:
             self.replaced += n
             return [0.0] * n
         for i, value in enumerate(values):
-            if math.isfinite(value):
+            if abs(self._weights[name] * value) <= LARGEST:
                 continue
             if self._on_error == "stop":
                 raise RunError(
                     f"The reward '{name}' of the completion {responses[i].completion!r:.80} to "
-                    f"{responses[i].prompt!r:.80} is {value}, and a reward is a finite number. "
+                    f"{responses[i].prompt!r:.80} is {value}, and a reward is a finite number, "
+                    f"with its weight at most {LARGEST:.0e}. "
                     "Correct it and resume the run, or set source.on_error = 'zero'."
                 )
             self.replaced += 1

@@ -156,6 +156,20 @@ def test_experts_are_adapted_in_their_stacks(table: str) -> None:
     assert close(model(TOKENS), expected)
 
 
+@pytest.mark.parametrize("kind", ["dora", "vera"])
+def test_an_adapter_without_a_form_for_experts_names_the_key_that_leaves_them_out(
+    kind: str,
+) -> None:
+    expert = {"kind": "mlp", "hidden_dim": 8, "activation": "silu"}
+    router = {"kind": "top_k", "top_k": 2, "normalize": True}
+    ffn = {"kind": "moe", "n_experts": 4, "router": router, "expert": expert}
+    table = WIDE | {"block": WIDE["block"] | {"ffn": ffn}}
+    with pytest.raises(RecipeError, match=r'adapt\.exclude = \["experts"\]'):
+        adapted(parse("adapt", {"kind": kind, "rank": 2}), table)
+    model = adapted(parse("adapt", {"kind": kind, "rank": 2, "exclude": ["experts"]}), table)
+    assert model(TOKENS).shape[:2] == TOKENS.shape
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -9,7 +9,7 @@ import pytest
 from mlx_transformers.assembly import registry  # noqa: F401  (fills the slots)
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.batches.chat import Chat, touched
-from mlx_transformers.data.chat_template import CHATML, ChatTemplate, Rendered
+from mlx_transformers.data.chat_template import CHATML, ChatTemplate, Rendered, TemplateError
 from mlx_transformers.data.config import Data
 from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.pieces import Piece
@@ -48,6 +48,20 @@ def test_a_template_that_rewrites_earlier_turns_is_refused():
     last_only = "{% for m in messages %}{{ m.content if loop.last else '...' }};{% endfor %}"
     with pytest.raises(DataError, match="turn 2 in another way"):
         ChatTemplate(last_only).answers(TURNS)
+
+
+def test_a_conversation_that_begins_with_the_assistant_is_refused_with_the_cure():
+    template = ChatTemplate(
+        "{%- if messages[0].role != 'system' -%}[be kind]{%- endif -%}"
+        "{%- for m in messages -%}{{- '<' + m.role + '>' + m.content -}}{%- endfor -%}"
+        "{%- if add_generation_prompt -%}<assistant>{%- endif -%}"
+    )
+    greeting, hello = {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Hi."}
+    assert template.answers([hello, greeting]).text == "[be kind]<user>Hi.<assistant>Yes?"
+    with pytest.raises(
+        TemplateError, match=r"begins with the assistant, .* put a turn of the user"
+    ):
+        template.answers([greeting, hello])
 
 
 def test_templates_read_tools_variables_and_the_time():

@@ -131,8 +131,9 @@ def test_a_preference_may_have_a_margin(data, tmp_path):
     assert rows_of("preferences", tmp_path, text)["margin"].tolist() == [0, 0]
     found = rows_of("preferences", tmp_path, text, margin_key="gap")
     assert found["margin"].tolist() == [1.5, 1.5]
-    with pytest.raises(DataError, match="a margin is a finite number"):
-        rows_of("preferences", tmp_path, text.replace("1.5", "null"), margin_key="gap")
+    for bad in ("null", "1e39"):
+        with pytest.raises(DataError, match="a margin is a finite number"):
+            rows_of("preferences", tmp_path, text.replace("1.5", bad), margin_key="gap")
 
 
 def test_a_missing_field_is_named(data, tmp_path):

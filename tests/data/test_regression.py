@@ -47,6 +47,7 @@ def test_a_row_is_a_linear_function_that_its_pairs_determine(tmp_path, monkeypat
         ([[1.0], [2.0]], [1.0], "for each of them"),
         ([[1.0], [2.0, 3.0]], [1.0, None], "as many finite"),
         ([[1.0], [float("nan")]], [1.0, None], "as many finite"),
+        ([[1.0], [1e39]], [1.0, None], "as many finite"),
         ([[1.0], [2.0]], [1.0, "x"], "finite numbers, or null"),
     ],
     ids=str,

@@ -21,6 +21,10 @@ def too_few(prompts, completions, records):
     return [1.0]
 
 
+def too_large(prompts, completions, records):
+    return [1e300, -1e300]
+
+
 def not_a_number(prompts, completions, records):
     return [math.nan for _ in prompts]
 
@@ -64,6 +68,7 @@ def test_the_reward_is_the_weighted_sum():
     [
         ("too_few", "returned 1 numbers for 2 completions"),
         ("not_a_number", "is nan, and a reward is a finite number"),
+        ("too_large", r"is 1e\+300, .* with its weight at most 1e\+15"),
         ("raises", "KeyError: 'question'"),
     ],
 )

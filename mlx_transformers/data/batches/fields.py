@@ -3,9 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ...core.errors import DataError
 from ...core.names import nearest
 from ..pieces import Piece, Record, RowError
+
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number of float32."""
 
 
 def with_words(
@@ -51,6 +56,13 @@ def string(record: Record, key: str, where: str = "a record") -> str:
         what = "null" if value is None else f"{value!r:.60}"
         raise RowError(f"{where}: the field '{key}' is no text but {what}.")
     return value
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number that float32 has, so neither NaN nor infinity."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= LARGEST
 
 
 def label(value: object, key: str, where: str = "a record") -> str | int:

@@ -13,6 +13,7 @@ from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
+from .fields import is_number
 from .written import WrittenKind
 
 SIDES = ("chosen", "rejected")
@@ -69,7 +70,7 @@ class Preferences(WrittenKind):
             RowError: it is not a finite number.
         """
         value = record[self.margin_key] if self.margin_key else 0.0
-        if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
+        if not is_number(value):
             raise RowError(
                 f"{where}: the field '{self.margin_key}' is {value!r:.60}, and a margin is a "
                 "finite number."

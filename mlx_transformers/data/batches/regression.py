@@ -14,7 +14,7 @@ from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
-from .fields import with_words
+from .fields import is_number, with_words
 from .record_kind import RecordKind
 
 
@@ -68,7 +68,7 @@ class Regression(RecordKind):
                 f"{where}: '{self.vectors_key}' has a vector that isn't a list of as many finite "
                 "numbers as the first one."
             )
-        if not all(item is None or _is_number(item) for item in values):
+        if not all(item is None or is_number(item) for item in values):
             raise RowError(f"{where}: '{self.values_key}' has finite numbers, or null for none.")
         filled = [math.nan if item is None else item for item in values]
         return np.array(numbers, np.float32), np.array(filled, np.float32)
@@ -105,9 +105,5 @@ class Regression(RecordKind):
         return RecordRows(examples, make, widths, setting.seed)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_row(value: object, width: int) -> bool:
-    return isinstance(value, list) and len(value) == width and all(map(_is_number, value))
+    return isinstance(value, list) and len(value) == width and all(map(is_number, value))

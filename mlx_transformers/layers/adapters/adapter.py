@@ -74,22 +74,30 @@ class LayerAdapterKind(AdapterKind):
         """The update of a layer whose weight is `shape`, `[..., out, in]`."""
 
     def attach(self, model: nn.Module, adaptation: Adaptation) -> None:
-        targets = candidates(model)
-        chosen = select(targets, self.patterns(), self.layers, "adapt.targets")
-        left_out = select(targets, self.exclude, None, "adapt.exclude")
-        for key, patterns in self.other_patterns().items():
-            select(chosen, patterns, None, key)
-        chosen = [target for target in chosen if target not in left_out]
+        chosen = self.chosen(model)
         for number, target in enumerate(chosen):
             update = self.update(target, tuple(matrix(target.module).shape), adaptation)
             wrapper = wrap(target.module, update, adaptation.switch, number, self.tied_update())
             replace_module(model, target.path, wrapper)
             wrapper.start()
-        if not chosen:
+
+    def chosen(self, model: nn.Module) -> list[Target]:
+        """The layers of a model that get an adapter.
+
+        Raises:
+            RecipeError: a pattern matches nothing, or no layer is left.
+        """
+        targets = candidates(model)
+        named = select(targets, self.patterns(), self.layers, "adapt.targets")
+        left_out = select(targets, self.exclude, None, "adapt.exclude")
+        for key, patterns in self.other_patterns().items():
+            select(named, patterns, None, key)
+        if not (chosen := [target for target in named if target not in left_out]):
             raise RecipeError(
                 f"adapt.targets = {self.targets} leaves no layer with an adapter: adapt.exclude or "
                 "adapt.layers takes all of them away."
             )
+        return chosen
 
     def trained_biases(self) -> Biases:
         return self.bias

@@ -12,7 +12,7 @@ from ..parameter import Role
 from .adapted import Update
 from .adapter import LayerAdapterKind
 from .switch import Adaptation, Added
-from .targets import Target, candidates, select
+from .targets import Target
 
 
 class Vera(LayerAdapterKind):
@@ -31,12 +31,11 @@ class Vera(LayerAdapterKind):
     """Dropout on the input of the updates."""
 
     def attach(self, model: nn.Module, adaptation: Adaptation) -> None:
-        chosen = select(candidates(model), self.targets, self.layers, "adapt.targets")
-        shapes = [matrix(target.module).shape for target in chosen]
+        shapes = [matrix(target.module).shape for target in self.chosen(model)]
         if any(len(shape) != 2 for shape in shapes):
             raise RecipeError(
-                "adapt.kind = 'vera' has no form for stacked experts: leave them out with "
-                "adapt.targets."
+                "adapt.kind = 'vera' has no form for stacked experts: take 'lora', or leave them "
+                'out with adapt.exclude = ["experts"].'
             )
         adaptation["shared"] = SharedPair(
             self.rank, max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
