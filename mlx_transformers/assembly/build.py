@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from mlx.optimizers import Optimizer
 
+from ..core.backend import compute_whole_batches
 from ..core.errors import RecipeError
 from ..core.paths import expanded
 from ..data.prepare import prepare
@@ -157,6 +158,8 @@ def build(
     check_pictures(recipe, data.tokenizer)
     model = build_model(recipe, data.tokenizer)
     recipe, streams = resolve_auto(recipe, model, ranks.processes)
+    if trains and recipe.train.offload_optimizer:
+        compute_whole_batches()
     parallel = parallel_rows(recipe, ranks.processes)
     if parallel.wanted > streams:
         parallel = ParallelRows()

@@ -120,6 +120,17 @@ def _boosted() -> bool:
     return os.environ.get("MLXT_NO_BOOST", "") in ("", "0")
 
 
+def compute_whole_batches() -> None:
+    """Give up CPU streams in this process, for a run that computes whole batches to save memory.
+
+    Called before MLX evaluates its first graph: it then walks graphs depth first.
+    """
+    report = prepare()
+    if cpu_streams.narrow():
+        report.cpu_streams = 1
+        report.one_stream = "An earlier run of this process needed the memory."
+
+
 def _prepare(report: Report) -> None:
     if not sys.platform.startswith("linux"):
         report.one_stream = "Only Linux has several."

@@ -60,6 +60,20 @@ def prepare(threads: int) -> int:
     return count
 
 
+def narrow() -> bool:
+    """Have MLX walk graphs depth first again, which keeps less in memory.
+
+    Too late, and without effect, once MLX has evaluated a graph.
+
+    Returns:
+        Whether `prepare` had made the walk wide; a width of the user's own stays.
+    """
+    wide = os.environ.get(WALK) == WIDE
+    if wide:
+        del os.environ[WALK]
+    return wide
+
+
 def wanted(threads: int) -> int:
     """The number of streams: the one that the environment names, or one for each thread of a
     matrix product, where they are few.

@@ -1,6 +1,7 @@
 """A batch in parts on several CPU streams: the same step, or no parts at all."""
 
 import ctypes
+import os
 
 import mlx.core as mx
 import pytest
@@ -11,7 +12,7 @@ from mlx_transformers.assembly.parallel import parallel_rows
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core import backend, blas
 from mlx_transformers.core.context import Context
-from mlx_transformers.core.cpu_streams import CHOICE
+from mlx_transformers.core.cpu_streams import CHOICE, WALK, WIDE
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.core.loss import Loss
 from mlx_transformers.objectives import chunked_loss
@@ -284,6 +285,18 @@ def test_several_processes_and_other_batches_are_left_alone(tmp_path, two_stream
     assert parallel_rows(tiny.recipe(tmp_path), processes=2).wanted == 1
     assert not parallel.divides({"tokens": mx.zeros((4, 3)), "one": mx.zeros((1,))}, 2)
     assert not parallel.divides({"tokens": mx.zeros((4, 3)), "scalar": mx.array(1)}, 2)
+
+
+@pytest.mark.parametrize(("width", "left", "streams"), [(WIDE, None, 1), ("50", "50", 2)])
+def test_a_run_with_its_optimizer_in_a_file_has_mlx_walk_graphs_deep(
+    tmp_path, monkeypatch, width, left, streams
+):
+    report = backend.prepare()
+    monkeypatch.setattr(report, "cpu_streams", 2)
+    monkeypatch.setattr(report, "one_stream", "")
+    monkeypatch.setenv(WALK, width)
+    tiny.built(tmp_path, *NO_DROPOUT, "train.offload_optimizer=true")
+    assert (os.environ.get(WALK), report.cpu_streams) == (left, streams)
 
 
 @pytest.mark.parametrize("value", ["0", "two", "-1", "1.5", "65", "²"])
