@@ -167,7 +167,6 @@ def build(
     objective = build_objective(recipe, ranks)
     optimizer = build_optimizer(recipe, model, ranks, trains)
     frozen = _frozen(recipe, data.tokenizer)
-    carry = "starts" in recipe.source.gives(recipe.data.batch)
     shards = tensor_parallelism(recipe, ranks)
     sparse, train = recipe.sparse, recipe.train
     pruner = recipe.prune.build(model) if recipe.prune else None
@@ -177,7 +176,7 @@ def build(
         optimizer,
         train,
         ranks,
-        carry,
+        "starts" in recipe.source.gives(recipe.data.batch),
         shards,
         recipe.optim.averages,
         sparsity=sparse.build(model, train.seed, train.steps) if sparse else movement,
@@ -192,8 +191,7 @@ def build(
         projection=None if movement is not None else pruner,
         parallel=parallel,
     )
-    evaluator = _evaluator(recipe, data, step)
-    read = _read_by_source(recipe, data.tokenizer)
+    read, evaluator = _read_by_source(recipe, data.tokenizer), _evaluator(recipe, data, step)
     return Built(recipe, data, model, step, evaluator, counts, flops, read)
 
 
