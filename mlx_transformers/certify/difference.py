@@ -12,12 +12,15 @@ for rounding (the bias of keys, say)."""
 
 
 def tree_difference(a: Tree, b: Tree) -> float:
-    """The largest `|x - y| / (|x| + FLOOR · |all|)` over the arrays of two trees, in L2 norms;
-    infinite where their names or shapes differ."""
+    """The largest `|x - y| / (|x| + FLOOR · |all|)` over the arrays of floats in two trees, in L2
+    norms; infinite where names, shapes or whole numbers, such as packed weights, differ."""
     ours, theirs = (dict(tree_flatten(tree)) for tree in (a, b))
     if {n: x.shape for n, x in ours.items()} != {n: x.shape for n, x in theirs.items()}:
         return float("inf")
-    pairs = [(_numbers(ours[name]), _numbers(theirs[name])) for name in ours]
+    smooth = [name for name, x in ours.items() if mx.issubdtype(x.dtype, mx.floating)]
+    if any(not _same(ours[name], theirs[name]) for name in {*ours} - {*smooth}):
+        return float("inf")
+    pairs = [(_numbers(ours[name]), _numbers(theirs[name])) for name in smooth]
     norms = [float(np.linalg.norm(x)) for x, _ in pairs]
     floor = FLOOR * float(np.linalg.norm(norms)) or 1.0
     shares = [

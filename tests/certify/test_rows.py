@@ -23,6 +23,7 @@ from mlx_transformers.certify import certificate, derived, exported, gradients, 
 from mlx_transformers.certify import subject as subjects
 from mlx_transformers.certify.certificate import ROWS, certify, measured
 from mlx_transformers.certify.decoding import DECODING
+from mlx_transformers.certify.difference import tree_difference
 from mlx_transformers.certify.row import Measured, Row
 from mlx_transformers.certify.subject import Subject, subject_of_recipe
 from mlx_transformers.compress.capture import logits_of
@@ -255,6 +256,16 @@ def test_trained_weights_that_differ_break_a_row(
     assert measured(row, fresh).state == "broken"
     monkeypatch.setattr(processes.Trainings, "last", lambda self, which: trees)
     assert measured(row, fresh).state == "holds"
+
+
+def test_packed_weights_hide_no_difference_of_the_others() -> None:
+    words = mx.array([2**32 - 1] * 100, mx.uint32)
+    tree = {"packed": words, "gain": mx.ones(3)}
+    assert tree_difference(tree, tree) == 0
+    assert tree_difference(tree, tree | {"gain": 1.01 * mx.ones(3)}) == pytest.approx(
+        0.01, rel=0.01
+    )
+    assert tree_difference(tree, tree | {"packed": words - 1}) == float("inf")
 
 
 @pytest.mark.parametrize(
