@@ -24,7 +24,7 @@ from ..core.errors import ConvertError, MlxtError
 from ..data.tokenizers.gguf import read_metadata
 from ..data.tokenizers.published import read_tokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
-from ..layers.packed import DTYPES, Packed, pack_layers, packed_table, set_parts
+from ..layers.packed import DTYPES, Packed, pack_layers, packable, packed_table, set_parts
 from ..models.model import Model, ModelKind
 from ..recipe.config import Config
 from ..recipe.load import resolve_data
@@ -174,7 +174,10 @@ def published(
     model.update(tree_unflatten(list(ours.items())))
     settings = None
     if packed:
-        settings = keep_packed(model, packed_ours(weights, ours, packed))
+        able = packable(model)
+        of_layers = packed_ours(weights, ours, packed).items()
+        kept = {name: t for name, t in of_layers if name.removesuffix(".weight") in able}
+        settings = keep_packed(model, kept)
     mx.eval(model.parameters())
     return Published(table, model, family, config, settings)
 

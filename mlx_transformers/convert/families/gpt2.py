@@ -6,10 +6,12 @@ Defaults are those of `GPT2Config`.
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..flat_model import FlatModel, PathOrFn, activation, config_writer
-from ..rows import BLOCK, Row, rows
+from ..rows import AS_IT_IS, BLOCK, Row, rows
 from ..transforms import Chain, Split, Transpose
 
 HF_BLOCK = "transformer.h.{i}"
+MLX = "mlx."
+"""Begins the names of a folder that mlx-lm wrote, whose matrices are `[out, in]`."""
 
 
 def model(config: HfConfig) -> Table:
@@ -75,16 +77,19 @@ def scaled_by_layer(table: Table) -> Table:
 def weights(config: HfConfig) -> list[Row]:
     """Return the weight map of a GPT-2."""
     dim = config.get("n_embd")
-    packed = Chain(Transpose(), Split((dim, dim, dim)))
+    of_mlx = any(name.startswith(MLX) for name in config.tensors)
+    root, turned = (MLX, AS_IT_IS) if of_mlx else ("transformer.", Transpose())
+    block = f"{root}h.{{i}}"
+    packed = Chain(turned, Split((dim, dim, dim)))
     return [
-        Row("embed.table", "transformer.wte"),
-        Row("position.table", "transformer.wpe"),
-        Row("norm", "transformer.ln_f"),
+        Row("embed.table", f"{root}wte"),
+        Row("position.table", f"{root}wpe"),
+        Row("norm", f"{root}ln_f"),
         Row("head", "lm_head"),
-        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{HF_BLOCK}.{{ln_1,ln_2}}"),
-        Row(tuple(f"{BLOCK}.mixer.{x}" for x in "qkv"), f"{HF_BLOCK}.attn.c_attn", packed),
-        Row(f"{BLOCK}.mixer.o", f"{HF_BLOCK}.attn.c_proj", Transpose()),
-        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.mlp.{{c_fc,c_proj}}", Transpose()),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{block}.{{ln_1,ln_2}}"),
+        Row(tuple(f"{BLOCK}.mixer.{x}" for x in "qkv"), f"{block}.attn.c_attn", packed),
+        Row(f"{BLOCK}.mixer.o", f"{block}.attn.c_proj", turned),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{block}.mlp.{{c_fc,c_proj}}", turned),
     ]
 
 
@@ -122,7 +127,7 @@ GPT2 = Family(
     model=model,
     weights=weights,
     config=config_writer(KEYS, scaled),
-    renames=(prefixed("transformer.", "lm_head."),),
+    renames=((r"^model\.", MLX), prefixed("transformer.", "lm_head.", MLX)),
     dropped=(r"\.attn\.(masked_)?bias$",),
     tied=(("lm_head.weight", "transformer.wte.weight"),),
 )

@@ -74,6 +74,13 @@ KEYS: dict[str, PathOrFn] = {
     "tie_word_embeddings": "head.tied",
 }
 
+OF_MLX_LM = (
+    (r"^model\.h\.", "gpt_neox.layers."),
+    (r"^model\.embed_out\.", "embed_out."),
+    (r"^model\.", "gpt_neox."),
+)
+"""Names in folders that mlx-lm wrote."""
+
 GPT_NEOX = Family(
     model_types=("gpt_neox",),
     architecture="GPTNeoXForCausalLM",
@@ -81,7 +88,7 @@ GPT_NEOX = Family(
     weights=weights,
     config=config_writer(KEYS, rotary(theta_key="rotary_emb_base", fraction_key="rotary_pct")),
     defaults={"rotary_emb_base": 10000.0},
-    renames=(prefixed("gpt_neox.", "embed_out."),),
+    renames=(*OF_MLX_LM, prefixed("gpt_neox.", "embed_out.")),
     dropped=(r"\.attention\.(masked_)?bias$",),
     tied=(("embed_out.weight", "gpt_neox.embed_in.weight"),),
 )

@@ -8,7 +8,7 @@ from ..family import Family, Table
 from ..flat_model import config_writer
 from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, window_of, windowed
 from ..rope import rotary
-from ..rows import BLOCK, Row
+from ..rows import BLOCK, Row, rows
 from ..transforms import Chain, Interleaved, Swap, Transform
 from .llama import BIASED, HF_BLOCK, LLAMA, decoder, outer_rows
 from .mixtral import ROUTED
@@ -52,13 +52,21 @@ def model(config: HfConfig) -> Table:
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a gpt-oss: gate and value by turns, matrices the other way round."""
+    """Return the weight map of a gpt-oss: gate and value by turns, matrices the other way round.
+
+    mlx-lm's folders have gate and value apart, and matrices as here.
+    """
     ours, theirs = f"{BLOCK}.ffn.experts", f"{HF_BLOCK}.mlp.experts"
-    swapped: Transform = Chain(Swap(), Interleaved())
-    return [
+    common = [
         *outer_rows(),
         Row(f"{BLOCK}.mixer.sinks", f"{HF_BLOCK}.self_attn.sinks"),
         Row(f"{BLOCK}.ffn.router.gate", f"{HF_BLOCK}.mlp.router"),
+    ]
+    if any(name.endswith(".experts.gate_proj.weight") for name in config.tensors):
+        return [*common, *rows(f"{ours}.{{gate,up,down}}", f"{theirs}.{{gate,up,down}}_proj")]
+    swapped: Transform = Chain(Swap(), Interleaved())
+    return [
+        *common,
         Row((f"{ours}.gate.weight", f"{ours}.up.weight"), f"{theirs}.gate_up_proj", swapped),
         Row((f"{ours}.gate.bias", f"{ours}.up.bias"), f"{theirs}.gate_up_proj_bias", Interleaved()),
         Row(f"{ours}.down.weight", f"{theirs}.down_proj", Swap()),

@@ -79,7 +79,7 @@ GPTJ = Family(
     model=model,
     weights=weights,
     config=config,
-    renames=(prefixed("transformer.", "lm_head."),),
+    renames=((r"^model\.", "transformer."), prefixed("transformer.", "lm_head.")),  # mlx-lm's names
     dropped=(r"\.attn\.(masked_)?bias$", r"\.attn\.embed_positions$"),
     tied=(("lm_head.weight", "transformer.wte.weight"),),
 )
