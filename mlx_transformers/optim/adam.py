@@ -59,7 +59,18 @@ class PenalizedAmsGrad(PenalizedAdam, AmsGrad):
     """AMSGrad with an L2 penalty."""
 
 
-class Adam(LowPrecisionState, WidthTransfer, DecayingOptimizer):
+class AdamKind(LowPrecisionState, WidthTransfer, DecayingOptimizer):
+    """The keys that Adam and AdamW share."""
+
+    betas: Betas = (0.9, 0.999)
+    """Decay rates of the first and second moment."""
+    eps: Eps = 1e-8
+    """Added to the root, so that a gradient of 0 is not divided by 0."""
+    amsgrad: bool = False
+    """Whether the largest second moment so far takes the place of the present one."""
+
+
+class Adam(AdamKind):
     """Adam (Kingma & Ba 2015, algorithm 1); at update t = s + 1:
 
         g = g + weight_decay · w
@@ -70,12 +81,6 @@ class Adam(LowPrecisionState, WidthTransfer, DecayingOptimizer):
     """
 
     kind: Literal["adam"] = "adam"
-    betas: Betas = (0.9, 0.999)
-    """Decay rates of the first and second moment."""
-    eps: Eps = 1e-8
-    """Added to the root, so that a gradient of 0 is not divided by 0."""
-    amsgrad: bool = False
-    """Whether the largest second moment so far takes the place of the present one."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         betas = list(self.betas)
@@ -88,7 +93,7 @@ class Adam(LowPrecisionState, WidthTransfer, DecayingOptimizer):
         return self.pack_state(adam, "v", "largest")
 
 
-class AdamW(LowPrecisionState, WidthTransfer, DecayingOptimizer):
+class AdamW(AdamKind):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
 
         w = w (1 - rate · weight_decay), then Adam's update
@@ -98,12 +103,6 @@ class AdamW(LowPrecisionState, WidthTransfer, DecayingOptimizer):
     """
 
     kind: Literal["adamw"] = "adamw"
-    betas: Betas = (0.9, 0.999)
-    """Decay rates of the first and second moment."""
-    eps: Eps = 1e-8
-    """Added to the root, so that a gradient of 0 is not divided by 0."""
-    amsgrad: bool = False
-    """Whether the largest second moment so far takes the place of the present one."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         if self.amsgrad:
