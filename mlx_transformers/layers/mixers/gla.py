@@ -1,6 +1,5 @@
 """Gated linear attention: linear attention with decays computed from the input."""
 
-from functools import partial
 from typing import Annotated, Literal
 
 import mlx.core as mx
@@ -9,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
-from ...ops.linear_attention import linear_attention, linear_attention_flops
+from ...ops.linear_attention import linear_attention_flops
 from ...recipe.slot import Slot
 from ..ffns.mlp import Activation
 from ..kinds import MixerKind, NormKind
@@ -18,8 +17,8 @@ from .head_states import (
     Chunk,
     HeadOutput,
     MatrixStateMixer,
+    decayed_attention,
     output_bytes,
-    row_facts,
     split_heads,
     width_of_heads,
 )
@@ -114,18 +113,8 @@ class GlaMixer(MatrixStateMixer):
 
     def _mix(self, x: mx.array, state: mx.array | None, ctx: Context) -> tuple[mx.array, mx.array]:
         q, k, v = (split_heads(layer(x), self.n_heads) for layer in (self.q, self.k, self.v))
-        mix = partial(
-            linear_attention,
-            q,
-            k,
-            log_decay=self._log_decay(x),
-            scale=self.key_dim**-0.5,
-            state=state,
-            chunk=self.chunk,
-            **row_facts(ctx, x.shape[1]),
-        )
-        ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
-        out, state = mix(v)
+        reads = {"scale": self.key_dim**-0.5, "chunk": self.chunk}
+        out, state = decayed_attention(q, k, v, self._log_decay(x), state, ctx, **reads)
         return self.out(out, x), state
 
     def _log_decay(self, x: mx.array) -> mx.array:

@@ -1,6 +1,6 @@
 """Pieces of mixers whose heads keep a matrix of keys by values."""
 
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,6 +12,7 @@ from ...core.footprint import FLOAT32_BYTES
 from ...core.shapes import BTD
 from ...ops.activations import ACTIVATIONS
 from ...ops.chunks import document_starts
+from ...ops.linear_attention import linear_attention
 from ..ffns.mlp import Activation
 from ..kinds import NormKind, State
 from ..linear import ResidualLinear
@@ -80,6 +81,34 @@ class RowFacts(TypedDict):
 def row_facts(ctx: Context, length: int) -> RowFacts:
     """The facts of rows of T = `length` tokens, of a sequence or of a decoding step."""
     return {"starts": document_starts(ctx.layout.segments), "valid": real_tokens(ctx, length)}
+
+
+def decayed_attention(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    log_decay: mx.array,
+    state: mx.array | None,
+    ctx: Context,
+    **options: Any,
+) -> tuple[mx.array, mx.array]:
+    """`linear_attention` over the rows of a pass; an observer sees the weights that it implies.
+
+    Args:
+        q, k, v, log_decay, state: its arguments.
+        ctx: the context of the pass.
+        options: its `scale`, `chunk`, `before` and `bonus`.
+
+    Returns:
+        The output `[B, H, T, V]`, and the last state `[B, H, K, V]`.
+    """
+    facts = row_facts(ctx, v.shape[2])
+
+    def mix(values: mx.array) -> tuple[mx.array, mx.array]:
+        return linear_attention(q, k, values, log_decay, state=state, **facts, **options)
+
+    ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
+    return mix(v)
 
 
 class MatrixStateMixer(nn.Module):

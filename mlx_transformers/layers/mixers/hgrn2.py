@@ -1,6 +1,5 @@
 """HGRN2: gated linear attention whose keys are one minus the forget gates."""
 
-from functools import partial
 from typing import Annotated, Literal
 
 import mlx.core as mx
@@ -9,12 +8,12 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
-from ...ops.linear_attention import linear_attention, linear_attention_flops
+from ...ops.linear_attention import linear_attention_flops
 from ...recipe.slot import Slot
 from ..kinds import MixerKind, NormKind
 from ..linear import ResidualLinear
 from ..norms import RmsNorm
-from .head_states import Chunk, MatrixStateMixer, row_facts, split_heads, width_of_heads
+from .head_states import Chunk, MatrixStateMixer, decayed_attention, split_heads, width_of_heads
 
 
 class Hgrn2(MixerKind):
@@ -87,16 +86,5 @@ class Hgrn2Mixer(MatrixStateMixer):
         decay = mx.log1p(-added) if self.lower_bound else nn.log_sigmoid(gate)
         arrays = (nn.silu(self.q(x)), added.astype(x.dtype), self.v(x), decay)
         q, k, v, decay = (split_heads(array, self.n_heads) for array in arrays)
-        mix = partial(
-            linear_attention,
-            q,
-            k,
-            log_decay=decay,
-            scale=1.0,
-            state=state,
-            chunk=self.chunk,
-            **row_facts(ctx, x.shape[1]),
-        )
-        ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
-        out, state = mix(v)
+        out, state = decayed_attention(q, k, v, decay, state, ctx, scale=1.0, chunk=self.chunk)
         return self.o(self.norm(out.transpose(0, 2, 1, 3).flatten(-2))), state

@@ -1,5 +1,6 @@
 """Retention: attention without softmax, whose weights fade by a fixed rate per head."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 import mlx.core as mx
@@ -9,21 +10,21 @@ from pydantic import Field
 from ...core.context import Context
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...core.shapes import BTD
-from ...ops.linear_attention import linear_attention, linear_attention_flops
+from ...ops.linear_attention import linear_attention_flops
 from ...ops.masks import Mask
 from ...ops.retention import retention_log_decays, retention_parallel
 from ...recipe.slot import Slot
 from ..ffns.mlp import Activation
-from ..kinds import MixerKind, NormKind, State
+from ..kinds import MixerKind, NormKind
 from ..norms import RmsNorm
 from .head_states import (
     Chunk,
     HeadOutput,
+    MatrixStateMixer,
+    decayed_attention,
     output_bytes,
-    row_facts,
     split_heads,
     width_of_heads,
-    zero_state,
 )
 
 
@@ -86,7 +87,7 @@ class Retention(MixerKind):
         return RetentionMixer(self, dim)
 
 
-class RetentionMixer(nn.Module):
+class RetentionMixer(MatrixStateMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`; the state is a matrix `[K, V]` per head."""
 
     def __init__(self, config: Retention, dim: int) -> None:
@@ -99,43 +100,23 @@ class RetentionMixer(nn.Module):
         self.out = HeadOutput(dim, self.n_heads, self.value_dim, config.norm, config.gate)
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
+        if not self.parallel:
+            return super().__call__(x, ctx)
         q, k, v = self._project(x, ctx)
         mask = Mask(True, None, ctx.layout.segments, ctx.layout.valid)
-
-        def mix(values: mx.array) -> mx.array:
-            if self.parallel:
-                return retention_parallel(q, k, values, scale=self.key_dim**-0.5, mask=mask)
-            return self._recur(q, k, values, None, ctx)[0]
-
+        mix = partial(retention_parallel, q, k, scale=self.key_dim**-0.5, mask=mask)
         ctx.collected.observe_weights("implied", mix, v)
         return self.out(mix(v), x)
-
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """Zeros."""
-        return zero_state(batch, self.n_heads, self.key_dim, self.value_dim)
-
-    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
-        """Continue by the T tokens of `x`."""
-        out, s = self._recur(*self._project(x, ctx), state["s"], ctx)
-        return self.out(out, x), {"s": s}
 
     def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         q, k, v = (split_heads(layer(x), self.n_heads) for layer in (self.q, self.k, self.v))
         q, k = ctx.position.rotate(q, k, ctx)
         return q, k, v
 
-    def _recur(
-        self, q: mx.array, k: mx.array, v: mx.array, state: mx.array | None, ctx: Context
-    ) -> tuple[mx.array, mx.array]:
-        length = v.shape[2]
+    def _mix(self, x: mx.array, state: mx.array | None, ctx: Context) -> tuple[mx.array, mx.array]:
+        q, k, v = self._project(x, ctx)
         decay = mx.array(retention_log_decays(self.n_heads))[None, :, None]
-        return linear_attention(
-            q,
-            k,
-            v,
-            mx.broadcast_to(decay, (1, self.n_heads, length)),
-            scale=self.key_dim**-0.5,
-            state=state,
-            chunk=self.chunk,
-            **row_facts(ctx, length),
-        )
+        decay = mx.broadcast_to(decay, (1, self.n_heads, v.shape[2]))
+        reads = {"scale": self.key_dim**-0.5, "chunk": self.chunk}
+        out, state = decayed_attention(q, k, v, decay, state, ctx, **reads)
+        return self.out(out, x), state

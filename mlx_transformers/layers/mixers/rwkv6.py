@@ -1,6 +1,5 @@
 """Time mixing of RWKV-5 and RWKV-6."""
 
-from functools import partial
 from typing import ClassVar, Literal
 
 import mlx.core as mx
@@ -9,12 +8,12 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
-from ...ops.linear_attention import linear_attention, linear_attention_flops
+from ...ops.linear_attention import linear_attention_flops
 from ..head_norm import HeadNorm
 from ..kinds import MixerKind
 from ..linear import ResidualLinear
 from ..parameter import Role
-from .head_states import Chunk, heads_of_width, row_facts, split_heads
+from .head_states import Chunk, decayed_attention, heads_of_width, split_heads
 from .shifted_state import ShiftedStateMixer
 
 MIXED = ("w", "k", "v", "r", "g")
@@ -113,21 +112,9 @@ class Rwkv6Mixer(ShiftedStateMixer):
             decay = decay + self.decay_up(mx.tanh(self.decay_down(mixed["w"]))).astype(mx.float32)
         layers = ((self.r, "r"), (self.k, "k"), (self.v, "v"))
         r, k, v = (split_heads(layer(mixed[name]), self.n_heads) for layer, name in layers)
-        decay = mx.broadcast_to(-mx.exp(decay), taps[1].shape)
-        mix = partial(
-            linear_attention,
-            r,
-            k,
-            log_decay=split_heads(decay, self.n_heads),
-            scale=1.0,
-            state=state,
-            before=True,
-            bonus=self.bonus,
-            chunk=self.chunk,
-            **row_facts(ctx, v.shape[2]),
-        )
-        ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
-        out, state = mix(v)
+        decay = split_heads(mx.broadcast_to(-mx.exp(decay), taps[1].shape), self.n_heads)
+        reads = {"scale": 1.0, "before": True, "bonus": self.bonus, "chunk": self.chunk}
+        out, state = decayed_attention(r, k, v, decay, state, ctx, **reads)
         return self.o(self.norm(out) * nn.silu(self.g(mixed["g"]))), state
 
     def _mixed(self, before: mx.array, x: mx.array) -> dict[str, mx.array]:
