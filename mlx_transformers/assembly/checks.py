@@ -239,6 +239,26 @@ def check_warmup(recipe: Recipe) -> str | None:
     )
 
 
+REACHES = ("window", "stride", "n_landmarks")
+"""Fields of mixers that count tokens of a row: beyond its length they make a mixer dense."""
+
+
+def check_reach(recipe: Recipe) -> str | None:
+    """Warn of the first mixer whose window is longer than the rows of training, in a sentence."""
+    length = recipe.train.seq_len
+    for tower in recipe.model.towers():
+        for block in (layer for layer in tower.layers if isinstance(layer, Block)):
+            for name in REACHES:
+                reach = getattr(block.mixer, name, None)
+                if reach is not None and reach > length and not tower.reads_source:
+                    return (
+                        f"Warning: mixer.{name} = {reach} of kind '{block.mixer.kind}' is more "
+                        f"than the {length} tokens of a row (train.seq_len), so nothing is left "
+                        "out in training. Choose less, or longer rows."
+                    )
+    return None
+
+
 def check_classes(recipe: Recipe, data: Prepared) -> None:
     """Check that the model has the classes of the data and of the objective.
 

@@ -19,7 +19,7 @@ import mlx.core as mx
 
 from ..assembly.build import Built, build
 from ..assembly.callbacks import callbacks, memory_meter
-from ..assembly.checks import check_division, check_model, check_start, check_warmup
+from ..assembly.checks import check_division, check_model, check_reach, check_start, check_warmup
 from ..assembly.growth import Grow
 from ..assembly.model import draft_model
 from ..assembly.plan import Plan, check_fits, plan
@@ -330,7 +330,7 @@ def _warm_up(built: Built, done: Progress, say: LogFn) -> Feed:
         f"{built.data.count('train'):,} training tokens."
     )
     say(check_fits(_plan(built)))
-    if warning := check_warmup(built.recipe):
+    for warning in filter(None, (check_warmup(recipe), check_reach(recipe))):
         say(warning)
     say("Compiling the first step ...")
     dry = dry_run(built.step, [arrays(batch) for batch in feed.preview(recipe.train.accumulate)])
