@@ -63,8 +63,8 @@ class RopePosition(Position):
             rotated = rotated // 2 * 2
         if rotated == 0:
             raise RecipeError(
-                f"position.fraction = {self.config.fraction} of a head of {head_dim} features is "
-                "less than one of them, so nothing would be rotated. Raise it, or choose the kind "
+                f"position.fraction = {self.config.fraction} of a head of {head_dim} features "
+                "leaves no pair to rotate: raise it, choose fewer and wider heads, or the kind "
                 "'none'."
             )
         if self.scaling is None:
