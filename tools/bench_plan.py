@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import wave
 from pathlib import Path
 
 import mlx_transformers  # noqa: F401  before mlx: the BLAS and kernels that training has
@@ -127,6 +128,9 @@ HELD_OUT = {
     "experts, half the rows": f"{MIXTRAL} model.block.ffn.expert.hidden_dim=352 train.batch_size=4",
     "recurrent, simple, wider": "recurrent/rnn_lm_tiny model.stack.hidden_dim=1024",
     "recurrent seq2seq, near": "seq2seq/luong_local_tiny",
+    "sound, one layer": "speech/whisper_tiny vocab=64 train.batch_size=48 model.encoder.n_layers=1 "
+    "model.decoder.n_layers=1",
+    "sound, two layers": "speech/whisper_tiny vocab=64",
 }
 """Models that the constants of the plan were not fitted to."""
 
@@ -231,9 +235,14 @@ def written(folder: Path, vocab: int) -> Path:
     draw, path = random.Random(0), folder / "records.jsonl"
     every = [chr(FIRST + i) for i in range(vocab)]
     texts = ["".join(every), *("".join(draw.choices(every, k=RECORD)) for _ in range(RECORDS))]
+    sound = path.with_name("noise.wav")
+    with wave.open(str(sound), "wb") as noise:
+        noise.setparams((1, 2, 16000, 0, "NONE", ""))  # one channel of 16 bits
+        noise.writeframes(draw.randbytes(4 * 16000 * 2))
     with path.open("w", encoding="utf-8") as file:
         for i, text in enumerate(texts):
             record = {"text": text, "source": text, "target": text, "label": "ab"[i % 2]}
+            record["audio"] = sound.name
             file.write(json.dumps(record) + "\n")
     return path
 

@@ -4,6 +4,7 @@ A step passes through phases, and its peak is the largest of them:
 
     loss        all saved activations, and the logits that are alive at once
     block L..0  activations still saved, the block's working memory, weight gradients so far
+    embeddings  all weight gradients, and the working memory of an embedding that computes
     update      all gradients, and new weights and optimizer moments beside the old ones
 
 Each layer declares the activations it saves (`saved_bytes`, core/footprint.py). The working memory
@@ -18,6 +19,7 @@ from mlx.utils import tree_flatten
 
 from ..core.footprint import FLOAT32_BYTES
 from ..layers.block import Block
+from ..layers.kinds import EmbedKind
 from ..layers.recurrence import RecurrentLayer
 from ..layers.residual import NORMS
 from ..objectives.chunked_loss import rows_of_chunk
@@ -162,6 +164,7 @@ def account(job: Job) -> Account:
     phases = {"loss": always + sum(saved) + _loss(job, queue.loss, last_working) + further_heads}
     for i, size in _backward(job, queue, layers, saved).items():
         phases[f"backward of block {i}"] = always + size
+    phases["backward of embeddings"] = always + _embeddings(job, queue.backward)
     phases["update"] = sum(held.values()) + _update(job, queue)
     activations = {"activations of blocks": sum(saved), "activations of embedding and head": edges}
     notes = [] if job.teacher_bytes is not None else [NO_TEACHER]
@@ -217,6 +220,14 @@ def _working(layer: Part, queue: BackwardQueue) -> float:
     return max(queue.sublayer * layer.saved_bytes / _turns(layer), _scanned(layer, queue))
 
 
+def _embeddings(job: Job, queue: BackwardQueue) -> float:
+    """Bytes alive during the backward of an embedding that computes, such as convolutions over
+    frames of sound: its working memory, as a sublayer's, and the gradients of all weights."""
+    computed = [part.saved_bytes for part in job.edges() if isinstance(part.config, EmbedKind)]
+    gradients = 0.0 if job.page_bytes is not None else _nbytes(job.model.trainable_parameters())
+    return gradients + queue.sublayer * max(computed, default=0.0)
+
+
 def _turns(layer: Part) -> int:
     """Sublayers of a block, which share its saved bytes; 2 for another kind of layer."""
     if not isinstance(layer.config, Block):
@@ -244,11 +255,11 @@ def _edges(job: Job, input_bytes: float) -> float:
 def _held(job: Job) -> dict[str, float]:
     """Bytes that are alive before the forward and after it, by part."""
     weights, trainable = _nbytes(job.model), _nbytes(job.model.trainable_parameters())
-    batch = (
-        job.accumulate * job.batch_size * (job.columns.target + job.columns.source) * FLOAT32_BYTES
-    )
+    # The arrays of the next step are made while this one is computed.
+    microbatches = 2 * job.accumulate
+    numbers = microbatches * job.batch_size * (job.columns.target + job.columns.source)
     state = _nbytes(job.state) if job.page_bytes is None else 0.0
-    parts = {"weights": weights, "optimizer": state, "data": float(batch)}
+    parts = {"weights": weights, "optimizer": state, "data": float(numbers * FLOAT32_BYTES)}
     if job.ema:
         parts["average of weights"] = trainable
     if job.dtype != "float32":
