@@ -21,7 +21,7 @@ body { margin: 0 auto; padding: 1rem clamp(.75rem, 3vw, 2rem) 3rem; max-width: 8
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.5rem; margin: .4rem 0 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; margin: 2rem 0 .6rem; }
-p { margin: .3rem 0; } .soft, figcaption span { color: var(--soft); }
+p { margin: .3rem 0; overflow-wrap: anywhere; } .soft, figcaption span { color: var(--soft); }
 nav a { color: var(--series-0); margin-right: .9rem; white-space: nowrap; }
 .figures { display: grid; gap: 1.2rem;
   grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }

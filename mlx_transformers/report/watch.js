@@ -4,10 +4,10 @@ let version = "", runs = [];
 const ago = s => s === null ? "no record yet" : s < 90 ? `${Math.round(s)} s ago` : s < 5400 ? `${Math.round(s / 60)} min ago` : s < 172800 ? `${Math.round(s / 3600)} h ago` : `${Math.round(s / 86400)} days ago`;
 const metric = x => x === undefined ? "–" : number(x, 4);
 
-// One figure: {title: points} of each run; the first run's curves are solid, colours are runs or titles.
+// One figure: {title: points} of each run; the first curve of a run is solid. Colours are runs, or titles on a page of one run.
 function chart(name, parts) {
   const curves = parts.flatMap(({ run, i, curves }) => Object.entries(curves).map(([title, points], k) => ({
-    points, label: parts.length > 1 ? `${run} ${title}` : title, colour: parts.length > 1 ? i : k, dash: parts.length > 1 && k ? "4 3" : null })));
+    points, label: runs.length > 1 ? `${run} ${title}` : title, colour: runs.length > 1 ? i : k, dash: runs.length > 1 && k ? "4 3" : null })));
   const all = curves.flatMap(c => c.points), [x0, x1] = [Math.min(...all.map(p => p[0])), Math.max(...all.map(p => p[0]))];
   let [y0, y1] = [Math.min(...all.map(p => p[1])), Math.max(...all.map(p => p[1]))];
   if (y0 > 0 && y0 < .5 * y1) y0 = 0;

@@ -15,8 +15,11 @@ function el(tag, attributes = {}, ...children) {
 }
 
 const shown = text => text === "" ? "∅" : text.replace(/ /g, "·").replace(/\n/g, "⏎").replace(/\t/g, "⇥");
+// 13.4K and 2.1M, as tokens per second come; beyond that, and below a thousandth, powers of ten.
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const number = (x, digits = 3) => x === null || x === undefined ? "–"
-  : Math.abs(x) >= 1e4 || (x !== 0 && Math.abs(x) < 1e-3) ? x.toExponential(1) : (+x.toPrecision(digits)).toString();
+  : Math.abs(x) >= 1e15 || (x !== 0 && Math.abs(x) < 1e-3) ? x.toExponential(1)
+  : Math.abs(x) >= 1e4 ? short.format(x) : (+x.toPrecision(digits)).toString();
 const percent = p => p === null || p === undefined ? "–" : p >= 0.1 ? Math.round(100 * p) + " %" : number(100 * p, 2) + " %";
 const most = (values, sign = x => x) => values.reduce((a, x) => Math.max(a, sign(x ?? 0)), 0);
 // At most 62 % of a colour, so that a text on it stays legible.

@@ -32,7 +32,8 @@ def both() -> Pictures:
     readings = [read(built(LLAMA), WORDS, text) for text in texts]
     looks = [look_into(reading) for reading in readings]
     named = list(zip(HOSTILE[:2], looks, strict=True))
-    return Pictures(texts[0], "mlxt look <b>", named, compare(*looks), patch(*readings))
+    long = "mlxt look <b> --prompt " + "long" * 30
+    return Pictures(texts[0], long, named, compare(*looks), patch(*readings))
 
 
 def test_the_data_beside_the_page_are_the_arrays(both: Pictures, tmp_path: Path) -> None:

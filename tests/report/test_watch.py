@@ -85,11 +85,15 @@ def test_it_answers_this_machine_alone(make_run: MakeRun, tmp_path: Path) -> Non
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
 def test_a_browser_draws_the_curves(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("<b>bold")
+    alone = {"tokens": 1, "tokens_per_s": 13384.0, "train_accuracy": 0.5}
+    make_run("b", records=[{"step": step} | alone for step in (1, 2)])
     with served([], tmp_path / "runs") as address:
         shown, said = opened(
             address, tmp_path / "browser", "--dump-dom", "--virtual-time-budget=3000"
         )
     assert said == []
     assert 'data-ready="true"' in shown
-    assert 'aria-label="Loss by step: training' in shown
+    assert 'aria-label="Loss by step: &lt;b&gt;bold training' in shown
+    assert 'aria-label="Accuracy by step: b training 0.5"' in shown  # though no other has it
+    assert "13.4K" in shown
     assert "&lt;b&gt;bold" in shown
