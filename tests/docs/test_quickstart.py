@@ -49,7 +49,7 @@ def test_the_snippets_run_one_after_the_other(
 ) -> None:
     """As written, but for the size of the model, the steps and the number of tokens."""
     snippets = [block.text for block in blocks(ROOT / "docs" / f"{page}.md", "python")]
-    code = "\n".join(snippets[of_the_page]).replace("steps=200", "steps=2")
+    code = "\n".join(snippets[of_the_page]).replace("steps=200", "steps=6")
     code = code.replace("max_tokens=200", "max_tokens=20")
     done = forked.run(["-c", code], cwd=tmp_path, env=small(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
