@@ -1,4 +1,4 @@
-"""Decoding that leaves the stack at the first layer whose prediction is confident."""
+"""Early exit: decoding that leaves the stack at the first layer whose prediction is confident."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

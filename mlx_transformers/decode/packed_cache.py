@@ -1,4 +1,4 @@
-"""KV caches in few bits while decoding."""
+"""Quantized KV caches: keys and values in few bits while decoding."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Slot `norm`: normalisations."""
+"""Slot `norm`: LayerNorm, RMSNorm and other normalisations."""
 
 import math
 from typing import ClassVar, Literal

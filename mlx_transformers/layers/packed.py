@@ -1,4 +1,4 @@
-"""Layers whose weights are packed in few bits: which ones, how, and the way in and out.
+"""Quantized layers: which weights are packed in few bits, how, and the way in and out.
 
 Packed weights are frozen. Products read them as they are; `matrix` of linear.py dequantizes them.
 """

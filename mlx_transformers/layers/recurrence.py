@@ -1,4 +1,4 @@
-"""Stacked recurrent layers."""
+"""Stacked recurrent layers, in one direction or both."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar

@@ -1,4 +1,4 @@
-"""Losses and statistics of routers: balance of the load, size of the logits, entropy.
+"""Losses and statistics of routers: load balancing, size of the logits (z loss), entropy.
 
 `chosen` marks the experts of each token, `[G, T, E]`. The published balance losses differ in what
 they mark and in what they average over:

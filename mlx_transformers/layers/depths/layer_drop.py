@@ -1,4 +1,4 @@
-"""Layers that are skipped at random in training."""
+"""LayerDrop and stochastic depth: layers that are skipped at random in training."""
 
 import math
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Gated linear units."""
+"""Gated linear units: GLU, SwiGLU, GeGLU, ReGLU."""
 
 from typing import ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""Mixture of experts."""
+"""Mixture of experts (MoE): a router, and the experts that it chooses for each token."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""Softmax attention: multi-head, grouped-query, multi-query, with or without a window."""
+"""Softmax attention: multi-head, grouped-query, multi-query; whole rows or a sliding window."""
 
 import math
 from typing import Annotated, ClassVar, Literal, Self

@@ -1,4 +1,4 @@
-"""Attention with linear biases."""
+"""Attention with linear biases (ALiBi)."""
 
 import math
 from typing import ClassVar, Literal

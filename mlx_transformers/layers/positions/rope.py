@@ -1,4 +1,4 @@
-"""Rotary positions."""
+"""Rotary position embeddings (RoPE)."""
 
 from typing import Annotated, Any, Literal
 
