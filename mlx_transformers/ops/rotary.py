@@ -1,6 +1,9 @@
 """Rotary position embedding: rotates queries and keys by an angle proportional to position."""
 
+from functools import lru_cache
+
 import mlx.core as mx
+import numpy as np
 
 from ..core.shapes import BHTK
 from .device import on_cpu, upcast
@@ -42,12 +45,19 @@ def rotate_naive(
 ) -> BHTK:
     """The definition of `rotate`; on the CPU as fast as `mx.fast.rope`, so used there too."""
     if positions is None:
-        positions = mx.array(offset)[..., None] + mx.arange(x.shape[2])
+        positions = mx.array(offset)[..., None] + _places(x.shape[2])
     inv_freq = upcast(inv_freq)
     angle = positions.astype(inv_freq.dtype)[..., None] * inv_freq
     if angle.ndim == 3:
         angle = angle[:, None]
     return rotate_by(x, angle, traditional=traditional, size=size)
+
+
+@lru_cache(maxsize=16)
+def _places(length: int) -> mx.array:
+    """`arange(length)`, one array for all layers: `mx.compile` then computes their cosines and
+    sines once for each CPU stream, since it merges equal operations on the same inputs alone."""
+    return mx.array(np.arange(length, dtype=np.int32))
 
 
 def rotate_by(x: BHTK, angle: mx.array, *, traditional: bool = False, size: float = 1.0) -> BHTK:

@@ -1,6 +1,7 @@
 """Fields and frequencies shared by the scalings of rotary positions."""
 
 import math
+from functools import lru_cache
 
 import mlx.core as mx
 import numpy as np
@@ -29,8 +30,14 @@ def plain_inv_freq(theta: float, width: int) -> np.ndarray:
 
 
 def single(frequencies: np.ndarray) -> mx.array:
-    """Frequencies computed in float64 as a float32 array."""
-    return mx.array(frequencies.astype(np.float32))
+    """Frequencies computed in float64 as a float32 array, the same one for equal frequencies."""
+    return _array(frequencies.astype(np.float32).tobytes())
+
+
+@lru_cache(maxsize=64)
+def _array(data: bytes) -> mx.array:
+    # One array for all layers lets `mx.compile` merge what they compute of it.
+    return mx.array(np.frombuffer(data, np.float32))
 
 
 def log_size(factor: float, slope: float = 1.0) -> float:
