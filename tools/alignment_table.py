@@ -26,7 +26,7 @@ from mlx_transformers.assembly.saved import load
 from mlx_transformers.data.inspect import records
 from mlx_transformers.decode.continuous import ContinuousEngine
 from mlx_transformers.decode.sample import Sampling
-from mlx_transformers.report.plot import accuracy_curves
+from mlx_transformers.report.plot import measure_curves
 from mlx_transformers.rl.judges import ModelReward
 from mlx_transformers.rl.response import Judge, Response
 from mlx_transformers.rl.rewards import last_number
@@ -282,13 +282,8 @@ def frontier_table(options: argparse.Namespace) -> None:
             line[kl] = float(np.mean([row[f"wins by {judge}"] for row in rows]))
     if options.plot:
         lines = {name: dict(sorted(points.items())) for name, points in curves.items()}
-        accuracy_curves(
-            lines,
-            options.plot,
-            "KL from the SFT model, nats per answer",
-            logarithmic=False,
-            up="wins against the SFT model",
-        )
+        axes = ("KL from the SFT model, nats per answer", "wins against the SFT model")
+        measure_curves(lines, options.plot, *axes)
 
 
 def examined(options: argparse.Namespace) -> list[tuple[Chain, Examiner]]:

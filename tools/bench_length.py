@@ -36,7 +36,7 @@ from mlx_transformers.layers.positions.none import NoPosition
 from mlx_transformers.layers.positions.position import Position
 from mlx_transformers.recipe.config import Config
 from mlx_transformers.recipe.slot import KINDS
-from mlx_transformers.report.plot import cost_curves
+from mlx_transformers.report.plot import measure_curves
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
@@ -78,7 +78,8 @@ def main() -> None:
         args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if args.svg:
         drawn = {name: dict(kinds[name]["train_ms"]) for name in kinds}
-        cost_curves(drawn, args.svg, "tokens of a row", "milliseconds of a training pass")
+        axes = ("tokens of a row", "milliseconds of a training pass")
+        measure_curves(drawn, args.svg, *axes, log_x=True, log_y=True)
 
 
 def parse() -> argparse.Namespace:

@@ -17,7 +17,7 @@ from mlx_transformers.assembly.saved import load
 from mlx_transformers.core.context import Context
 from mlx_transformers.data.corpora.linear_regression import LinearRegression
 from mlx_transformers.objectives.regression import predictions
-from mlx_transformers.report.plot import accuracy_curves
+from mlx_transformers.report.plot import measure_curves
 from mlx_transformers.runs.folder import find_checkpoint
 
 import mlx.core as mx  # isort: skip
@@ -67,8 +67,7 @@ def main() -> None:
     if given.json is not None:
         given.json.write_text(json.dumps(found, indent=2) + "\n")
     if given.plot is not None:
-        across = "examples before"
-        accuracy_curves(found, given.plot, across, logarithmic=False, up="squared error / d")
+        measure_curves(found, given.plot, "examples before", "squared error / d")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from mlx_transformers.data.stream import EvalStream
 from mlx_transformers.data.tokenizers.tokenizer import Tokenizer
 from mlx_transformers.data.wheel import Wheel
 from mlx_transformers.decode.beam import Beams, Search, has_rows
-from mlx_transformers.report.plot import alignment, length_curves
+from mlx_transformers.report.plot import alignment, measure_curves
 from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.score.words import edits
 from mlx_transformers.verbs.train import train
@@ -160,7 +160,8 @@ def main() -> None:
             draw_alignment(model, tokenizer, write, args.out / "alignment.svg")
     (args.out / "curve.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     lines = {name.removesuffix("_tiny"): curve(found) for name, found in results.items()}
-    length_curves(lines, args.out / "curve.svg", "share of targets that are right")
+    axes = ("tokens of the source", "share of targets that are right")
+    measure_curves(lines, args.out / "curve.svg", *axes)
 
 
 if __name__ == "__main__":

@@ -147,10 +147,10 @@ def _print(points: "list[Point]", amount: str) -> None:
 
 def _draw(points: "list[Point]", file: Path, sampled: bool) -> None:
     """Plot the accuracy against the amount of compute, one line per rule."""
-    from ..report.plot import accuracy_curves
+    from ..report.plot import measure_curves
 
     curves: dict[str, dict[int, float]] = {}
     for point in points:
         curves.setdefault(point.rule, {})[point.amount] = point.accuracy.value
     across = "samples of an answer" if sampled else "tokens of a chain of thought"
-    accuracy_curves(curves, file, across, logarithmic=sampled)
+    measure_curves(curves, file, across, "accuracy", log_x=sampled)

@@ -33,76 +33,37 @@ def validation_curves(
     return path
 
 
-def length_curves(curves: Mapping[str, Mapping[int, float]], path: Path, what: str) -> Path:
-    """Plot a metric against the length of the source, one line per model.
-
-    Args:
-        curves: by model, the measure of each length.
-        path: the file to write; its suffix chooses the format.
-        what: the measure's name, for the axis.
-
-    Raises:
-        RunError: matplotlib is not installed.
-    """
-    with _named_lines(path, "tokens of the source", what) as axes:
-        for name, points in curves.items():
-            axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=name)
-    return path
-
-
-def accuracy_curves(
-    curves: Mapping[str, Mapping[int, float]],
-    path: Path,
-    across: str,
-    *,
-    logarithmic: bool,
-    up: str = "accuracy",
-) -> Path:
-    """Plot an accuracy, or another measure, against an amount, one line per name.
-
-    Args:
-        curves: by name, the accuracy of each amount.
-        path: the file to write; its suffix chooses the format.
-        across: the amount's name, for the axis.
-        logarithmic: whether amounts are powers of two.
-        up: the measure's name.
-
-    Raises:
-        RunError: matplotlib is not installed.
-    """
-    with _named_lines(path, across, up) as axes:
-        if logarithmic:
-            axes.set_xscale("log", base=2)
-        for name, points in curves.items():
-            axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=name)
-    return path
-
-
 COLOURS, STYLES = 8, ("-", "--", ":", "-.")
 """Lines that differ in colour before the next style, and the styles."""
 MOST_INSIDE = 8
 """Names that fit into a figure; more are listed beside it."""
 
 
-def cost_curves(
+def measure_curves(
     curves: Mapping[str, Mapping[int, float]] | Mapping[str, Mapping[float, float]],
     path: Path,
     across: str,
     up: str,
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
 ) -> Path:
-    """Plot a cost against a size, one line per name, on logarithmic axes: a slope is an exponent.
+    """Plot a measure against an amount, one line per name.
 
     Args:
-        curves: by name, the cost of each size.
+        curves: by name, the measure of each amount.
         path: the file to write; its suffix chooses the format.
         across, up: names of the axes.
+        log_x, log_y: whether they are logarithmic; with both a slope is an exponent.
 
     Raises:
         RunError: matplotlib is not installed.
     """
     with _named_lines(path, across, up) as axes:
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
+        if log_x:
+            axes.set_xscale("log", base=2)
+        if log_y:
+            axes.set_yscale("log")
         for name, points in curves.items():
             style = STYLES[len(axes.lines) // COLOURS % len(STYLES)]
             x, y = list(points), list(points.values())

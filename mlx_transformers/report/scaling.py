@@ -10,7 +10,7 @@ from ..runs.durable import replace_text
 from ..score import scaling_fit
 from ..score.scaling_fit import Fit, Interval, Points
 from ..score.scaling_laws import Array
-from .plot import cost_curves
+from .plot import measure_curves
 
 FILE = "scale.json"
 HOUR = 3600.0
@@ -165,7 +165,8 @@ class Scaling:
             curves.setdefault(name, {})[cost] = run.loss
             law = float(self.fit.law.loss(run.parameters, run.tokens))
             curves.setdefault(f"{name}, law", {})[cost] = law
-        return cost_curves(curves, path, "training flops", "validation loss (nats)")
+        axes = ("training flops", "validation loss (nats)")
+        return measure_curves(curves, path, *axes, log_x=True, log_y=True)
 
 
 TITLES = ("run", "parameters (M)", "tokens (M)", "val loss", "law")

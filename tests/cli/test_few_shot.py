@@ -351,7 +351,7 @@ def test_a_curve_is_printed_before_it_is_drawn(monkeypatch, tmp_path):
     def broken(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(plot, "accuracy_curves", broken)
+    monkeypatch.setattr(plot, "measure_curves", broken)
     app = typer.Typer()
     app.command()(think)
     asked = ["--questions", str(file), "--samples", "1", "--json", "--plot"]

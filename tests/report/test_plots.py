@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_transformers.report.plot import alignment, group_curves, length_curves
+from mlx_transformers.report.plot import alignment, group_curves, measure_curves
 
 pytest.importorskip("matplotlib")
 
@@ -18,9 +18,11 @@ def test_an_alignment_is_drawn_with_the_tokens_of_both_sides(tmp_path: Path) -> 
         assert f"<!-- {token} -->" in text
 
 
-def test_length_curves_have_a_line_and_a_name_for_each_model(tmp_path: Path) -> None:
+def test_curves_have_a_line_and_a_name_for_each_model(tmp_path: Path) -> None:
     curves = {"with": {3: 0.9, 5: 0.8}, "without": {3: 0.9, 5: 0.4}}
-    text = length_curves(curves, tmp_path / "c.svg", "share right").read_text()
+    text = measure_curves(
+        curves, tmp_path / "c.svg", "tokens of the source", "share right"
+    ).read_text()
     for name in ("with", "without", "share right", "tokens of the source"):
         assert f"<!-- {name} -->" in text
 
@@ -34,8 +36,8 @@ def test_curves_of_groups_name_groups_and_models(tmp_path: Path) -> None:
 
 def test_an_svg_follows_a_light_or_a_dark_ground_and_is_the_same_each_time(tmp_path: Path) -> None:
     curves = {"one": {1: 0.5, 2: 0.4}}
-    text = length_curves(curves, tmp_path / "a.svg", "share").read_text()
+    text = measure_curves(curves, tmp_path / "a.svg", "tokens", "share").read_text()
     assert "prefers-color-scheme: dark" in text
     assert "stroke: var(--series-0)" in text
     assert "#000000" not in text.split("</style>", 1)[1]
-    assert text == length_curves(curves, tmp_path / "b.svg", "share").read_text()
+    assert text == measure_curves(curves, tmp_path / "b.svg", "tokens", "share").read_text()
