@@ -1,6 +1,6 @@
 """Train transformers with MLX: `from mlx_transformers import load_recipe, build, train`.
 
-Models are composed of kinds: `from mlx_transformers import Attention, Block, Decoder, Glu, Rope`.
+Models are composed of kinds, each under its class's name: `mlx_transformers.Attention(n_heads=4)`.
 """
 
 from importlib import import_module
