@@ -167,12 +167,18 @@ def check(points: Points) -> None:
             raise ValueError(f"All runs have the same {what[:-1]}: a law needs several {what}.")
 
 
-def bootstrap(points: Points, fitted: Fit, n: int = 200, seed: int = 0) -> Array:
-    """Return the fits `[n, 5]` of runs drawn with replacement, each from the full fit."""
-    rng = np.random.default_rng(seed)
+DRAWS = 200
+"""Samples of the runs, drawn with replacement, from which intervals are taken."""
+
+
+def bootstrap(points: Points, fitted: Fit) -> Array:
+    """Return the fits `[DRAWS, 5]` of runs drawn with replacement, each from the full fit."""
+    rng = np.random.default_rng(0)
     runs = len(points.loss)
-    weights = np.stack([np.bincount(rng.integers(0, runs, runs), minlength=runs) for _ in range(n)])
-    starts = np.repeat(fitted.values[None], n, axis=0)
+    weights = np.stack(
+        [np.bincount(rng.integers(0, runs, runs), minlength=runs) for _ in range(DRAWS)]
+    )
+    starts = np.repeat(fitted.values[None], DRAWS, axis=0)
     return minimised(starts, points, weights.astype(np.float64), iterations=60)[0]
 
 

@@ -99,9 +99,9 @@ class StepsLaw:
         return self.size(parameters) + self.steps(steps)
 
 
-def critical_batch(loss: ArrayLike, scale: float = 2e8, exponent: float = 0.21) -> Array:
-    """Return the critical batch in tokens, `scale / L^(1 / exponent)` (Kaplan 2020, eq. 1.4)."""
-    return np.asarray(scale / np.asarray(loss, np.float64) ** (1 / exponent))
+def critical_batch(loss: ArrayLike) -> Array:
+    """Return the critical batch in tokens, `2e8 / L^(1 / 0.21)` (Kaplan et al. 2020, eq. 1.4)."""
+    return np.asarray(2e8 / np.asarray(loss, np.float64) ** (1 / 0.21))
 
 
 KAPLAN_SIZE = PowerLaw(8.8e13, 0.076)

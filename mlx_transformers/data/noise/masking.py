@@ -42,19 +42,17 @@ def chosen_spans(
     tables: tuple[np.ndarray, np.ndarray],
     share: float,
     rng: np.random.Generator,
-    p: float = 0.2,
-    longest: int = 10,
 ) -> np.ndarray:
     """Choose spans of whole words until the `share` of tokens is reached: bool [n].
 
-    Joshi et al. 2020 (SpanBERT), section 3.1: a length in words from Geo(p) clipped at `longest`
-    (here: drawn from the distribution renormalised to 1..longest), starting at the beginning of a
-    word, repeatedly; the last span is cut to the share.
+    Joshi et al. 2020 (SpanBERT), section 3.1: a length in words from Geo(0.2) clipped at 10 (here:
+    drawn from the distribution renormalised to 1..10), starting at the beginning of a word,
+    repeatedly; the last span is cut to the share.
     """
     ids, limit = word_ids(tokens, tables), budget(len(tokens), share)
     n_words = int(ids[-1]) + 1 if len(ids) else 0
-    sizes = np.arange(1, longest + 1)
-    odds = p * (1 - p) ** (sizes - 1)
+    sizes = np.arange(1, 11)
+    odds = 0.2 * 0.8 ** (sizes - 1)
     out = np.zeros(len(tokens), bool)
     while (left := limit - int(out.sum())) > 0:
         length = int(rng.choice(sizes, p=odds / odds.sum()))

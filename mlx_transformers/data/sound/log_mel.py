@@ -43,11 +43,11 @@ def power_spectrum(samples: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def mel_filters(n_mels: int, rate: int = RATE, window: int = WINDOW) -> np.ndarray:
-    """Triangular filters `[window / 2 + 1, n_mels]` from 0 Hz to half the rate, each with area 1,
+def mel_filters(n_mels: int) -> np.ndarray:
+    """Triangular filters `[WINDOW / 2 + 1, n_mels]` from 0 Hz to half the rate, each with area 1,
     evenly spaced on Slaney's mel scale: linear up to 1 kHz, logarithmic above (Slaney 1998)."""
-    edges = _hertz(np.linspace(0.0, _mels(rate / 2), n_mels + 2))
-    bins = np.linspace(0.0, rate / 2, window // 2 + 1)[:, None]
+    edges = _hertz(np.linspace(0.0, _mels(RATE / 2), n_mels + 2))
+    bins = np.linspace(0.0, RATE / 2, WINDOW // 2 + 1)[:, None]
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     triangle = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
     filters: np.ndarray = np.maximum(0.0, triangle) * (2.0 / (high - low))
