@@ -13,10 +13,9 @@ import mlx.core as mx
 
 from ..core.errors import ConvertError
 from .config import STORAGE, HfConfig
-from .integer_files import decode_integers, decode_mxfp4
+from .integer_files import Tensors, decode_integers, decode_mxfp4
 from .packed import PackedTensor, packed_tensors, without_parts
 
-Tensors = dict[str, mx.array]
 SCALE = re.compile(r"(?P<weight>.*)_scale(_inv)?")
 ACTIVATIONS = re.compile(r"\.(input|output|activation|k|v|q|k_proj|v_proj)(\.output)?_scale(_ub)?$")
 """Scales of activations: the plain model computes those in full precision."""

@@ -8,6 +8,8 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 Tree = Any
 """Nested dicts and lists with arrays as leaves."""
+Arrays = Mapping[str, mx.array]
+"""Arrays of a batch by name: `tokens [B, T]`, `source [B, S]`, `patches [B, P, ...]`, ..."""
 
 
 def cast(tree: Tree, dtype: mx.Dtype) -> Tree:

@@ -33,13 +33,13 @@ from .protocols import (
     Mixer,
     Norm,
     Pool,
-    Product,
     Project,
     RecurrentCell,
     RecurrentFfn,
     Router,
     RunLayer,
     State,
+    StateProduct,
 )
 
 __all__ = [
@@ -69,7 +69,6 @@ __all__ = [
     "Pool",
     "PoolKind",
     "PositionKind",
-    "Product",
     "Project",
     "Reads",
     "RecurrentCell",
@@ -82,6 +81,7 @@ __all__ = [
     "ScoreBias",
     "SplitKind",
     "State",
+    "StateProduct",
     "joint_score_bias",
 ]
 

@@ -16,7 +16,7 @@ Apply = Callable[[Any, mx.array], mx.array]
 """`(linear, x) -> linear(x)`, or each row of x through the weights of its own expert."""
 
 
-Product = Callable[[mx.array], mx.array]
+StateProduct = Callable[[mx.array], mx.array]
 """A product of a recurrent state `[B, D]` with the weights of some gates, `[B, n * D]`, no bias."""
 Project = Callable[[mx.array], mx.array]
 """A linear layer without bias, `[B, T, D] -> [B, T, A]`."""
@@ -109,11 +109,11 @@ class RecurrentCell(Protocol):
         """The zero state of `batch` rows: arrays `[B, D]` by name, the output as `h`."""
         ...
 
-    def advance(self, x: mx.array, state: State, *u: Product) -> State:
+    def advance(self, x: mx.array, state: State, *u: StateProduct) -> State:
         """One step from `x [B, n_gates * D]`, inputs after their linear layer."""
         ...
 
-    def products_over(self, ctx: Context, batch: int, length: int) -> list[Product]:
+    def products_over(self, ctx: Context, batch: int, length: int) -> list[StateProduct]:
         """The products with the state that `advance` takes, for a loop over `length` steps."""
         ...
 

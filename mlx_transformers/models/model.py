@@ -17,13 +17,11 @@ from ..core.context import Context
 from ..core.errors import RunError
 from ..core.footprint import ActivationShape
 from ..core.task import GENERATING, Task
+from ..core.tree import Arrays as Arrays
 from ..core.tree import Tree
 from ..layers.kinds import PositionKind, State
 from ..ops.unembedding import Unembedding
 from ..recipe.config import Kind
-
-Arrays = Mapping[str, mx.array]
-"""Arrays of a batch by name: `tokens [B, T]`, `source [B, S]`, `patches [B, P, ...]`, ..."""
 
 
 class SavesBytes(Protocol):

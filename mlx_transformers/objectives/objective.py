@@ -15,11 +15,10 @@ from ..core.context import Context
 from ..core.loss import VAL_LOSS, Best, Loss, Unit
 from ..core.peers import Peers
 from ..core.task import Task
+from ..core.tree import Arrays as Arrays
 from ..ops.unembedding import Unembedding
 from ..recipe.config import Kind
 
-Arrays = Mapping[str, mx.array]
-"""Arrays of a batch by name."""
 M = TypeVar("M", contravariant=True)
 
 

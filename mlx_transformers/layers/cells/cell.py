@@ -18,7 +18,7 @@ from ...core.footprint import ActivationShape
 from ...core.shapes import BT_, BTD
 from ...ops.recurrent_matmul import recurrent_matmul
 from ...ops.unstack import unstack
-from ..kinds import CellKind, Product, RecurrentCell, State
+from ..kinds import CellKind, RecurrentCell, State, StateProduct
 from ..linear import matrix
 
 
@@ -63,7 +63,7 @@ class CellModule(nn.Module):
         """Zeros, `[B, D]` by name of state."""
         return {name: mx.zeros((batch, self.dim), dtype) for name in self.states}
 
-    def advance(self, x: mx.array, state: State, *u: Product) -> State:
+    def advance(self, x: mx.array, state: State, *u: StateProduct) -> State:
         """Compute one step.
 
         Args:
@@ -90,7 +90,7 @@ class CellModule(nn.Module):
             outs.append(state["h"])
         return mx.stack(outs, axis=1), {k: v.astype(dtypes[k]) for k, v in state.items()}
 
-    def products_over(self, ctx: Context, batch: int, length: int) -> list[Product]:
+    def products_over(self, ctx: Context, batch: int, length: int) -> list[StateProduct]:
         """The products with the state that `advance` takes, for a loop over `length` steps."""
         weight = ctx.dropout(matrix(self.h), self.weight_drop)
         ends = [sum(self.products[: i + 1]) * self.dim for i in range(len(self.products) - 1)]

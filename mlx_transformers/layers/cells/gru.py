@@ -5,7 +5,7 @@ from typing import Literal
 import mlx.core as mx
 
 from ...ops.unstack import split_last
-from ..kinds import Product, State
+from ..kinds import State, StateProduct
 from .cell import Cell, CellModule
 
 
@@ -43,7 +43,7 @@ class GruCell(CellModule):
     def products(self) -> tuple[int, ...]:
         return (3,) if self.reset == "after" else (2, 1)
 
-    def advance(self, x: mx.array, state: State, *u: Product) -> State:
+    def advance(self, x: mx.array, state: State, *u: StateProduct) -> State:
         h = state["h"]
         if self.reset == "after":
             (xr, xz, xn), (ur, uz, un) = split_last(x, 3), split_last(u[0](h) + self.h.bias, 3)

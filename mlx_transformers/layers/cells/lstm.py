@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import mlx.core as mx
 
 from ...ops.unstack import split_last
-from ..kinds import Product, State
+from ..kinds import State, StateProduct
 from .cell import Cell, CellModule
 
 
@@ -39,7 +39,7 @@ class LstmCell(CellModule):
         super().__init__(config, in_dim, dim)
         self.forget_bias = config.forget_bias
 
-    def advance(self, x: mx.array, state: State, *u: Product) -> State:
+    def advance(self, x: mx.array, state: State, *u: StateProduct) -> State:
         i, f, o, z = split_last(x + u[0](state["h"]), 4)
         if self.forget_bias:
             f = f + self.forget_bias

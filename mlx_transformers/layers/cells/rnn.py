@@ -4,7 +4,7 @@ from typing import Literal
 
 import mlx.core as mx
 
-from ..kinds import Product, State
+from ..kinds import State, StateProduct
 from .cell import Cell, CellModule
 
 
@@ -33,6 +33,6 @@ class RnnCell(CellModule):
         super().__init__(config, in_dim, dim)
         self.activation = config.activation
 
-    def advance(self, x: mx.array, state: State, *u: Product) -> State:
+    def advance(self, x: mx.array, state: State, *u: StateProduct) -> State:
         z = x + u[0](state["h"])
         return {"h": mx.tanh(z) if self.activation == "tanh" else mx.maximum(z, 0)}
