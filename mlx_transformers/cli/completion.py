@@ -57,7 +57,9 @@ def set_keys(ctx: typer.Context, incomplete: str) -> list[str]:
             keys += [key for key, _, _ in show(recipe.resolved, recipe)]
         except MlxtError:
             continue
-    return [f"{key}=" for key in sorted(set(keys)) if key.startswith(incomplete)]
+    found = [f"{key}=" for key in sorted(set(keys)) if key.startswith(incomplete)]
+    # A shell puts a space behind the only answer, where the value has to follow.
+    return [*found, f"{found[0]}VALUE"] if len(found) == 1 else found
 
 
 def tool_keys(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -216,7 +216,8 @@ def architecture_of(metadata: Mapping[str, Any], where: str = "The file") -> Arc
             return found
     known = dict.fromkeys(found.name or title for title, found in ARCHITECTURES.items())
     raise ConvertError(
-        f"{where} is of the architecture '{name}'; of GGUF files, {', '.join(known)} are read."
+        f"{where} is of the architecture '{name}'; of GGUF files, {', '.join(known)} are read. "
+        "Import the folder that it was converted from, if its family is known."
     )
 
 

@@ -46,7 +46,10 @@ def training_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     reported = {
         name: value
         for name, value in record.items()
-        if name not in TRAINER_KEYS and name != "train_loss" and "/" not in name
+        if name not in TRAINER_KEYS
+        and name != "train_loss"
+        and not name.startswith("val_")  # the screen merges the last records of both kinds
+        and "/" not in name
     }
     return {"loss": record["train_loss"]} | _numbers(reported)
 

@@ -86,8 +86,8 @@ def _written(recipe: Recipe, folder: RunFolder, model: Model, to: str) -> Writte
     name = kind.kind
     if not isinstance(kind, LowRankKind) and (to != "peft" or name not in VECTORS):
         raise ConvertError(
-            f"Adapters of the kind '{name}' aren't written with --to {to}: peft has lora, dora, "
-            f"ia3, prompt and prefix, mlx-lm has lora and dora. {FUSE}"
+            f"Adapters of the kind '{name}' aren't written with --to {to}: lora, dora, ia3, "
+            f"prompt and prefix go to peft, lora and dora to mlx-lm. {FUSE}"
         )
     if kind.train or (isinstance(kind, LowRankKind) and kind.bias != "none"):
         raise ConvertError(

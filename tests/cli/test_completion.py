@@ -52,13 +52,22 @@ def complete(mlxt: Mlxt, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         ("generate --draft first-", ["first-2"]),
         ("finetune first-", ["first-2"]),
         ("train tiny --resume ", ["auto", "runs/first", "runs/first-2", "runs/ladder-x/base"]),
-        ("train --set train.st", ["train.steps="]),
-        ("train tiny --set model.block.ffn.hid", ["model.block.ffn.hidden_dim="]),
-        ("train tiny --set model.block.mixer.n_kv", ["model.block.mixer.n_kv_heads="]),
-        ("profile tiny --sweep train.shard", ["train.shard_optimizer="]),
-        ("train tinny --set data.cor", ["data.corpus="]),
+        ("train --set train.st", ["train.steps=", "train.steps=VALUE"]),
+        (
+            "train tiny --set model.block.ffn.hid",
+            ["model.block.ffn.hidden_dim=", "model.block.ffn.hidden_dim=VALUE"],
+        ),
+        (
+            "train tiny --set model.block.mixer.n_kv",
+            ["model.block.mixer.n_kv_heads=", "model.block.mixer.n_kv_heads=VALUE"],
+        ),
+        (
+            "profile tiny --sweep train.shard",
+            ["train.shard_optimizer=", "train.shard_optimizer=VALUE"],
+        ),
+        ("train tinny --set data.cor", ["data.corpus=", "data.corpus=VALUE"]),
         ("train tiny --set train.steps=1", []),
-        ("generate --tools --set tools.c", ["tools.calculator="]),
+        ("generate --tools --set tools.c", ["tools.calculator=", "tools.calculator=VALUE"]),
         ("generate --tools --set train.st", []),
     ],
 )

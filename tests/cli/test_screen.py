@@ -19,6 +19,7 @@ from mlx_transformers.report.screen import (
     numbers,
     open_screen,
 )
+from mlx_transformers.trainer.metrics import training_metrics
 
 from .conftest import RECIPE
 
@@ -52,6 +53,14 @@ def test_every_number_is_shown_whole_on_five_lines(width: int) -> None:
     assert "process 123.48" in lines[3]
     assert "growth since the run began +1.25" in lines[4]
     assert "\u2026" not in out.getvalue()
+
+
+def test_the_row_of_training_shows_no_metric_of_the_validation() -> None:
+    record = {"train_loss": 2.5, "val_loss": 2.25, "val_ppl": 9.5, "learning_rate": 0.01}
+    assert training_metrics(record) == {"loss": 2.5}
+    out = io.StringIO()
+    Console(file=out, width=120).print(numbers(record, [2.5]))
+    assert out.getvalue().count("2.250") == 1
 
 
 def test_the_curve_falls_where_the_values_fall() -> None:
