@@ -1,11 +1,14 @@
 """Rounding and pruning while a model trains: which layers, and averages of the weights."""
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
+from mlx_transformers.compress.sensitivity import allocate, costs_of
 from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.ops.packed import Packing, rounded
 from mlx_transformers.runs import checkpoint as ck
 from mlx_transformers.verbs.prune import Settings, prune
 
@@ -27,6 +30,35 @@ def test_an_average_of_pruned_weights_is_zero_where_they_are(tmp_path):
 def test_averages_of_an_optimizer_cannot_be_pruned(tmp_path):
     with pytest.raises(RecipeError, match="'schedule_free' is judged by averages"):
         tiny.run(tmp_path, "prune.sparsity=0.5", "optim={kind='schedule_free', learning_rate=0.01}")
+
+
+def test_the_cost_of_rounding_is_taylors_term_with_fishers_matrix(tmp_path):
+    model = tiny.built(tmp_path, "model.dim=32").model
+    rows = [mx.random.randint(0, 9, (n, 9)) for n in (2, 1)]
+    path, how = "stack.blocks.0.mixer.q", Packing(3, 32)
+    weight = dict(tree_flatten(model.parameters()))[f"{path}.weight"]
+    move = np.array(rounded(weight, how) - weight, np.float64)
+
+    def loss(tokens):
+        logits = model(tokens[:, :-1])
+        return nn.losses.cross_entropy(logits, tokens[:, 1:], reduction="sum")
+
+    total = 0.0
+    for tokens in [rows[0][:1], rows[0][1:], rows[1]]:
+        _, grads = nn.value_and_grad(model, loss)(tokens)
+        grad = np.array(dict(tree_flatten(grads))[f"{path}.weight"], np.float64)
+        total += (grad * move).sum() ** 2 / 2
+    costs = costs_of(model, [path], 32, rows)
+    assert costs[path][how] == pytest.approx(total / 24, rel=1e-4)
+
+
+def test_bits_go_where_they_gain_most_within_the_budget():
+    def cost(scale):
+        return {Packing(bits, 32): scale * 4.0**-bits for bits in (2, 3, 4)}
+
+    costs, sizes = {"a": cost(100.0), "b": cost(1.0), "c": cost(1e-3)}, dict.fromkeys("abc", 10)
+    chosen = allocate(costs, sizes, budget=1 + 3.0)  # scales take a bit
+    assert [chosen[path].bits for path in "abc"] == [4, 3, 2]
 
 
 def test_experts_are_rounded_and_pruned_and_routers_are_not(tmp_path):
