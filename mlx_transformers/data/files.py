@@ -16,6 +16,12 @@ from .token_files import Layout, layout, read_tokens
 ROWS = frozenset({".jsonl", ".ndjson", ".json", ".parquet"})
 """Files of rows, each a document or a record; those of tables (.tsv, .csv) are text where text is
 read."""
+RECORDS = {
+    **dict.fromkeys(("messages", "conversations", "instruction"), "chat"),
+    "chosen": "preferences",
+    "completion": "completions",
+}
+"""Keys of rows that are no running text, and the kind of batch that reads them."""
 
 
 class Files(Source):
@@ -143,9 +149,11 @@ def _no_text(value: object, key: str) -> str:
         what = "null" if value[key] is None else f"{value[key]!r:.60}"
         return f"no text under the key '{key}', which is {what}."
     have = ", ".join(map(str, value)) or "none"
+    kind = next((RECORDS[name] for name in value if name in RECORDS), None)
+    records = "" if kind is None else f" Or read such rows with data.batch.kind = '{kind}'."
     return (
         f"no text under the key '{key}'; its keys are {have:.200}. Name the right one with "
-        "data.text_key."
+        f"data.text_key.{records}"
     )
 
 

@@ -297,6 +297,8 @@ def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
     if inside := study_runs(run, root):
         listed = ", ".join(f"{folder.path.parent.name}/{folder.name}" for folder in inside)
         raise RunError(f"'{run}' is no run, but holds some. Name one of them: {listed}.")
+    if str(run) in names and not (root / run / "recipe.toml").exists():
+        raise RunError(f"{root / run} is no run: it has no recipe.toml.")
     match = nearest(str(run), names)
     hint = f"Did you mean '{match}'? " if match else ""
     known = f"Runs in {root}/: {', '.join(names)}." if names else TRAIN_FIRST

@@ -127,6 +127,7 @@ def test_a_ladder_is_removed_by_its_name_and_files_of_the_user_stay(
     assert mlxt("runs", "rm", "ladder-x", "--yes").code == 0
     assert [path.name for path in ladder.iterdir()] == ["own.md"]
     assert (trained / "a").exists()
+    assert "ladder-x is no run: it has no recipe.toml" in mlxt("runs", "rm", "ladder-x", "-y").err
 
 
 def test_no_runs_are_no_error(mlxt: Mlxt, home: Path) -> None:

@@ -139,6 +139,7 @@ def test_json_lines_are_one_document_each(tmp_path):
     ("line", "message"),
     [
         ('{"body": "x"}', "no text under the key 'text'; its keys are body.*data.text_key"),
+        ('{"messages": []}', r"data\.text_key\. Or read such rows with data\.batch\.kind = 'chat'"),
         ('{"text": 3}', "no text under the key 'text'"),
         ("[1]", "it is no object"),
         ("{text", "not JSON"),
