@@ -1,11 +1,12 @@
 """Measure the cost of every mixer by length: time and memory of training, time of decoding.
 
-    python tools/bench_length.py [--json FILE] [--svg FILE] [--only KIND ...] [--repeats 3]
+    python tools/bench_length.py [--json FILE] [--svg FILE] [--only KIND ...] [--repeats 3] [--cpu]
 
 A mixer is measured alone, with the fields and the position of the shipped recipe that is named
 after it, or of the first that has it: one row, forward and backward compiled together, from 256 to
 8,192 tokens. Decoding a row of T tokens takes T times a step whose state has room for T. Lengths of
 one kind take turns, and the fastest of the repeats counts, so that a busy machine disturbs less.
+With --cpu the processor time of this process counts, and what others run hardly disturbs at all.
 
 Printed, and saved with --json, by kind: the exponents p of cost ~ T^p, fitted to the logarithms of
 all lengths; bytes of the decode state at 1,024 and 16,384 tokens; and from which length on training
@@ -60,14 +61,15 @@ def main() -> None:
     args = parse()
     found, unmeasured = subjects()
     chosen = [name for name in found if not args.only or name in args.only]
-    parent = curve(found[PARENT], args.lengths, args.repeats)
+    clock = time.process_time if args.cpu else time.perf_counter
+    parent = curve(found[PARENT], args.lengths, args.repeats, clock)
     kinds: dict[str, Any] = {}
     print(
         f"{'kind':22} {'train time':>10} {'memory':>7} {'decode':>7} {'state at 1k, 16k':>22}  from"
     )
     for name in chosen:
         it = found[name]
-        measured = parent if name == PARENT else curve(it, args.lengths, args.repeats)
+        measured = parent if name == PARENT else curve(it, args.lengths, args.repeats, clock)
         kinds[name] = summary(it, measured, parent)
         show(name, kinds[name])
     result = {"machine": platform.platform(), "device": str(mx.default_device()), "kinds": kinds}
@@ -92,6 +94,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", default=[], metavar="KIND")
     parser.add_argument("--lengths", nargs="*", type=int, default=list(LENGTHS), metavar="T")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cpu", action="store_true", help="measure processor time")
     args = parser.parse_args()
     if len(args.lengths) < 2:
         parser.error("--lengths: an exponent takes two lengths at least.")
@@ -128,7 +131,9 @@ def tables(config: Config) -> Iterator[Any]:
                     yield from tables(one)
 
 
-def curve(it: Subject, lengths: list[int], repeats: int) -> dict[str, dict[int, float]]:
+def curve(
+    it: Subject, lengths: list[int], repeats: int, clock: Callable[[], float]
+) -> dict[str, dict[int, float]]:
     """Milliseconds and MiB of a training pass, and milliseconds of a step of decoding."""
     kind = it.kind
     if "length" in type(kind).model_fields:  # the longest row that the recipe needs
@@ -144,9 +149,9 @@ def curve(it: Subject, lengths: list[int], repeats: int) -> dict[str, dict[int, 
     memory = {T: peak(run) for T, run in trains.items()}
     decodes = {T: step for T, step in steps.items() if step is not None}
     return {
-        "train_ms": fastest(trains, repeats),
+        "train_ms": fastest(trains, repeats, clock),
         "train_mib": memory,
-        "step_ms": {T: ms / STEPS for T, ms in fastest(decodes, repeats).items()},
+        "step_ms": {T: ms / STEPS for T, ms in fastest(decodes, repeats, clock).items()},
     }
 
 
@@ -194,15 +199,17 @@ def decoding(mixer: Any, position: Position, dim: int, length: int) -> Callable[
     return run
 
 
-def fastest(runs: dict[int, Callable[[], Any]], repeats: int) -> dict[int, float]:
+def fastest(
+    runs: dict[int, Callable[[], Any]], repeats: int, clock: Callable[[], float]
+) -> dict[int, float]:
     """The fewest milliseconds of each run, in turns; the first turn compiles and does not count."""
     best = dict.fromkeys(runs, float("inf"))
     for turn in range(repeats + 1):
         for length, run in runs.items():
-            started = time.perf_counter()
+            started = clock()
             mx.eval(run())
             if turn:
-                best[length] = min(best[length], (time.perf_counter() - started) * 1e3)
+                best[length] = min(best[length], (clock() - started) * 1e3)
     return best
 
 
