@@ -32,6 +32,14 @@ COPYING = task(
     1000, 24, "data.settings={n_tokens=4, context=20, vocab_size=8}", "optim.learning_rate=4e-3"
 )
 INDUCTION = task(1000, 16, "data.settings={length=16, vocab_size=8}", "optim.learning_rate=4e-3")
+INDUCTION_64 = task(
+    300,
+    64,
+    "data.settings={length=64, vocab_size=8, n_examples=50000}",
+    "optim.learning_rate=4e-3",
+    "optim.schedule.warmup=30",
+    "model.init={kind='fan_in'}",  # weights from N(0, 0.02²) stay at chance for these steps
+)
 LONG_INDUCTION = task(
     1000, 256, "data.settings={length=256, vocab_size=8, n_examples=50000}", rows=16
 )
@@ -63,6 +71,7 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "digits s4d": ("tasks/digits_s4d_tiny", DIGITS),
     "digits lstm": ("tasks/digits_lstm_tiny", DIGITS),
     "induction mamba": ("tasks/induction_tiny", (*INDUCTION, *MAMBA)),
+    "induction mamba 64": ("tasks/induction_tiny", (*INDUCTION_64, *MAMBA)),
     "induction mamba long": ("tasks/induction_tiny", (*LONG_INDUCTION, *MAMBA)),
     "llama": ("llama_tiny", text()),
     "retnet": ("efficient/retnet_tiny", text(hidden_dim=86)),
@@ -75,6 +84,13 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
         "experts/switch_tiny",
         text("model.blocks.sparse.ffn.expert.hidden_dim=172"),
     ),
-    "universal": ("depth/universal_tiny", text()),
+    "universal": (
+        "depth/universal_tiny",
+        text(
+            "model.depth.output=sum",
+            "model.depth.steps=learned",  # sinusoids of size 1 drown embeddings of size 0.02
+            "model.depth.halting_bias=-1",
+        ),
+    ),
 }
 """The recipe of each run and the keys set in it."""

@@ -248,6 +248,13 @@ CLAIMS: dict[str, Claim] = {
         induction("induction mamba", 16, 256, 4096),
         lambda v: v["16 tokens"] > 0.95 and v["4,096 tokens"] > 0.95,
     ),
+    "induction_64": Claim(
+        "Induction heads that Mamba learns at 64 tokens hold at 64 times as many",
+        "Gu and Dao 2023 (Mamba), section 4.1.2",
+        "accuracy",
+        induction("induction mamba 64", 64, 256, 1024, 4096),
+        lambda v: v["64 tokens"] > 0.95 and v["4,096 tokens"] > 0.95,
+    ),
     "induction_256": Claim(
         "Induction heads that Mamba learns at 256 tokens hold at 16 times as many",
         "Gu and Dao 2023 (Mamba), section 4.1.2",
