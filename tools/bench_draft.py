@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mlx_transformers.assembly.saved import load
-from mlx_transformers.cli.drafting import drafted
+from mlx_transformers.cli.drafting import drafting
+from mlx_transformers.cli.generate_run import Opened
 from mlx_transformers.decode.generate import stream
 from mlx_transformers.decode.sample import Sampling
 from mlx_transformers.decode.stats import Stats
@@ -23,7 +24,8 @@ def main() -> None:
     options = parsed()
 
     model, tokenizer = load(options.run)
-    how = drafted(options.draft, options.draft_tokens, options.draft_layers, None, tokenizer)
+    opened = Opened(options.run, model, tokenizer, None, reads_source=False)
+    how = drafting(options.draft, options.draft_tokens, options.draft_layers, opened)
     found = []
     for number, prompt in enumerate(prompts(options.prompts), 1):
         pairs = []

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,7 @@ def measure(name: str, sets: list[str], steps: int) -> dict[str, Any]:
 
     from mlx_transformers.assembly.build import build
     from mlx_transformers.assembly.recipe import load_recipe
-    from mlx_transformers.data.kinds import BatchSetting
-    from mlx_transformers.data.stream import EvalStream, TrainStream
+    from mlx_transformers.assembly.streams import held_out_batches, mixed_batches, training_feed
     from mlx_transformers.runs.progress import Progress
     from mlx_transformers.trainer.callbacks import Evaluate, Report
     from mlx_transformers.trainer.loop import Trainer
@@ -72,14 +72,11 @@ def measure(name: str, sets: list[str], steps: int) -> dict[str, Any]:
     width = steps // WINDOWS
     recipe = load_recipe(name, [*sets, f"train.steps={steps}", f"eval.every={width}"])
     built, config = build(recipe), recipe.train
-    setting = BatchSetting(config.seq_len, config.seed, batch_size=config.batch_size)
-    feed = TrainStream(built.data, setting)
+    feed = training_feed(built)
     report = Report(recipe.log, Window(0.0, None), [], False)
 
-    def valid() -> EvalStream:
-        rows = recipe.eval.batch_size or config.batch_size
-        held_out = BatchSetting(config.seq_len, batch_size=rows)
-        return EvalStream(built.data, held_out, batches=recipe.eval.batches)
+    valid = partial(held_out_batches, built, recipe.eval.batches)
+    mixed = partial(mixed_batches, built, recipe.eval.batches)
 
     active: list[list[int]] = [[] for _ in range(WINDOWS)]
     resident: list[list[int]] = [[] for _ in range(WINDOWS)]
@@ -91,7 +88,7 @@ def measure(name: str, sets: list[str], steps: int) -> dict[str, Any]:
         if step % max(1, width // 10) == 0:
             resident[window].append(resident_bytes())
 
-    callbacks = [report, read, Evaluate(recipe.eval, built.evaluator, valid, report)]
+    callbacks = [report, read, Evaluate(recipe.eval, built.evaluator, valid, mixed, report)]
     with closing(feed):
         Trainer(built.step, feed, config, callbacks, Progress()).run()
     floors = [(min(a), min(r)) for a, r in zip(active, resident, strict=True)]

@@ -1,10 +1,13 @@
 """What the pages name exists, what they command parses, what they quote is a recipe."""
 
+import ast
+import inspect
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -148,6 +151,33 @@ def test_every_recipe_of_a_page_is_one(
 @pytest.mark.parametrize("block", every_block("python"), ids=str)
 def test_every_snippet_compiles(block: Block) -> None:
     compile(block.text, name(block.page), "exec")
+
+
+@pytest.mark.parametrize("block", every_block("python"), ids=str)
+def test_every_snippet_gives_what_it_imports_the_arguments_that_it_takes(block: Block) -> None:
+    check_calls(block.text)
+
+
+def test_every_tool_gives_what_it_imports_the_arguments_that_it_takes() -> None:
+    for file in (ROOT / "tools").rglob("*.py"):
+        check_calls(file.read_text(encoding="utf-8"))
+
+
+def check_calls(code: str) -> None:
+    """Import what `code` takes from the package, and bind its calls to the signatures."""
+    nodes = list(ast.walk(ast.parse(code)))
+    imported: dict[str, Any] = {}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlx_transformers"):
+            exec(ast.unparse(node), imported)
+    for call in (node for node in nodes if isinstance(node, ast.Call)):
+        words = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+        spread = len(words) < len(call.keywords) or any(
+            isinstance(argument, ast.Starred) for argument in call.args
+        )
+        if isinstance(call.func, ast.Name) and call.func.id in imported and not spread:
+            with suppress(ValueError):  # exceptions have no signature
+                inspect.signature(imported[call.func.id]).bind(*call.args, **words)
 
 
 def test_the_generated_files_are_current() -> None:
