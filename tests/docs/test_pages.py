@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 import typer
 
+import mlx_transformers
+from mlx_transformers.assembly import registry
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.cli.examples import EXAMPLES
 from mlx_transformers.cli.main import app
 from mlx_transformers.convert.registry import FAMILIES
+from mlx_transformers.recipe.slot import KINDS
 
 from .pages import PAGES, ROOT, Block, blocks, commands, name, prose
 
@@ -178,6 +181,18 @@ def check_calls(code: str) -> None:
         if isinstance(call.func, ast.Name) and call.func.id in imported and not spread:
             with suppress(ValueError):  # exceptions have no signature
                 inspect.signature(imported[call.func.id]).bind(*call.args, **words)
+
+
+def test_every_kind_has_the_name_in_python_that_the_page_says() -> None:
+    kinds = {cls for table in KINDS.values() for cls in table.values()}
+    others = {
+        next(name for name, value in vars(registry).items() if value is cls)
+        for cls in kinds
+        if getattr(mlx_transformers, cls.__name__, None) is not cls
+    }
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"share a class name with another kind:\s([^.]*)\.", page)
+    assert set(re.findall(r"`(\w+)`", listed)) == others
 
 
 def test_the_generated_files_are_current() -> None:
