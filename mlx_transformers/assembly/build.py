@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from mlx.optimizers import Optimizer
 
-from ..core.backend import compute_whole_batches
+from ..core.backend import settle_walk
 from ..core.errors import RecipeError
 from ..core.paths import expanded
 from ..data.prepare import prepare
@@ -158,8 +158,7 @@ def build(
     check_pictures(recipe, data.tokenizer)
     model = build_model(recipe, data.tokenizer)
     recipe, streams = resolve_auto(recipe, model, ranks.processes)
-    if trains and recipe.train.offload_optimizer:
-        compute_whole_batches()
+    settle_walk(deep=trains and recipe.train.offload_optimizer)
     parallel = parallel_rows(recipe, ranks.processes)
     if parallel.wanted > streams:
         parallel = ParallelRows()

@@ -120,13 +120,16 @@ def _boosted() -> bool:
     return os.environ.get("MLXT_NO_BOOST", "") in ("", "0")
 
 
-def compute_whole_batches() -> None:
-    """Give up CPU streams in this process, for a run that computes whole batches to save memory.
+def settle_walk(deep: bool) -> None:
+    """Have MLX walk graphs depth first in this process, if it is the first run that says so.
 
-    Called before MLX evaluates its first graph: it then walks graphs depth first.
+    CPU streams need the wide walk, so runs after it have one.
+
+    Args:
+        deep: whether the run computes whole batches and needs the memory.
     """
     report = prepare()
-    if cpu_streams.narrow():
+    if cpu_streams.settle_walk(deep):
         report.cpu_streams = 1
         report.one_stream = "An earlier run of this process needed the memory."
 

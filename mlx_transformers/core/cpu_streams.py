@@ -30,6 +30,9 @@ it evaluates its first graph."""
 WIDE = "1000"
 """More than the operations that are ready at once in a step."""
 
+_settled = False
+"""Whether MLX may have looked up its walk."""
+
 MOST_AUTO = 4
 """The most that `auto` chooses: each stream more is a graph more to build, and only two have been
 measured."""
@@ -60,18 +63,21 @@ def prepare(threads: int) -> int:
     return count
 
 
-def narrow() -> bool:
-    """Have MLX walk graphs depth first again, which keeps less in memory.
+def settle_walk(deep: bool) -> bool:
+    """Choose how MLX walks graphs in this process, at the first call: MLX looks it up once.
 
-    Too late, and without effect, once MLX has evaluated a graph.
+    Args:
+        deep: depth first, which keeps less in memory; otherwise as `prepare` chose.
 
     Returns:
-        Whether `prepare` had made the walk wide; a width of the user's own stays.
+        Whether this call took the wide walk back. A user's own width stays, but for `WIDE`.
     """
-    wide = os.environ.get(WALK) == WIDE
-    if wide:
-        del os.environ[WALK]
-    return wide
+    global _settled
+    first, _settled = not _settled, True
+    if not (first and deep and os.environ.get(WALK) == WIDE):
+        return False
+    del os.environ[WALK]
+    return True
 
 
 def wanted(threads: int) -> int:

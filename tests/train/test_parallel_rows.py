@@ -10,7 +10,7 @@ from mlx_transformers.assembly import build, plan
 from mlx_transformers.assembly.job import job
 from mlx_transformers.assembly.parallel import parallel_rows
 from mlx_transformers.assembly.recipe import load_recipe
-from mlx_transformers.core import backend, blas
+from mlx_transformers.core import backend, blas, cpu_streams
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.cpu_streams import CHOICE, WALK, WIDE
 from mlx_transformers.core.errors import RunError
@@ -287,13 +287,18 @@ def test_several_processes_and_other_batches_are_left_alone(tmp_path, two_stream
     assert not parallel.divides({"tokens": mx.zeros((4, 3)), "scalar": mx.array(1)}, 2)
 
 
-@pytest.mark.parametrize(("width", "left", "streams"), [(WIDE, None, 1), ("50", "50", 2)])
+@pytest.mark.parametrize(
+    ("width", "earlier", "left", "streams"),
+    [(WIDE, False, None, 1), (WIDE, True, WIDE, 2), ("50", False, "50", 2)],
+    ids=["first", "after another run", "a width of one's own"],
+)
 def test_a_run_with_its_optimizer_in_a_file_has_mlx_walk_graphs_deep(
-    tmp_path, monkeypatch, width, left, streams
+    tmp_path, monkeypatch, width, earlier, left, streams
 ):
     report = backend.prepare()
     monkeypatch.setattr(report, "cpu_streams", 2)
     monkeypatch.setattr(report, "one_stream", "")
+    monkeypatch.setattr(cpu_streams, "_settled", earlier)
     monkeypatch.setenv(WALK, width)
     tiny.built(tmp_path, *NO_DROPOUT, "train.offload_optimizer=true")
     assert (os.environ.get(WALK), report.cpu_streams) == (left, streams)
