@@ -35,9 +35,10 @@ backend.prepare_with_mlx()
 
 def __getattr__(name: str) -> Any:
     """Import a name of the face, or the class of a kind from the registry, at its first use."""
-    module = _FACE.get(name, "assembly.registry" if name[:1].isupper() else None)
-    found = module and getattr(import_module(f".{module}", __name__), name, None)
-    if found is None:
+    if name in _FACE:
+        return getattr(import_module(f".{_FACE[name]}", __name__), name)
+    found = name[:1].isupper() and getattr(import_module(".assembly.registry", __name__), name, 0)
+    if not hasattr(found, "model_fields"):
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return found
 

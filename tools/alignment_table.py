@@ -34,7 +34,7 @@ from mlx_transformers.rl.scoring import Scorer
 from mlx_transformers.score.seeds import estimate
 from mlx_transformers.verbs.evaluate import evaluate
 from mlx_transformers.verbs.finetune import finetune
-from mlx_transformers.verbs.train import train
+from mlx_transformers.verbs.train import Result, train
 
 import numpy as np  # isort: skip
 
@@ -97,7 +97,8 @@ class Chain:
         """Train the SFT run, and the reward model that starts from it where it is asked for."""
         recipe = load_recipe(RECIPES / "sft_tiny.toml", [f"train.seed={self.seed}"])
         with logged(self.folder):
-            train(recipe, name="sft", root=self.folder, resume="auto")
+            done = train(recipe, name="sft", root=self.folder, resume="auto")
+        check_finished(done)
         if reward:
             self.tune("reward", Method("reward_tiny"))
 
@@ -105,7 +106,7 @@ class Chain:
         """Train a method from the SFT run, and return its last checkpoint."""
         runs = [f'{key}="{self.run(role)}"' for key, role in method.runs.items()]
         with logged(self.folder):
-            finetune(
+            done = finetune(
                 self.run("sft"),
                 RECIPES / f"{method.recipe}.toml",
                 set=[*method.sets, *runs, f"train.seed={self.seed}"],
@@ -113,7 +114,14 @@ class Chain:
                 resume="auto",
                 root=self.folder,
             )
+        check_finished(done)
         return self.run(name)
+
+
+def check_finished(result: Result) -> None:
+    """End the program after a run that stopped early: half-trained, it must not be measured."""
+    if result.reason != "finished":
+        sys.exit(f"{result.folder.path}: {result.reason}. The same command goes on from there.")
 
 
 class Examiner:

@@ -273,7 +273,9 @@ def study_runs(name: str | Path, root: Path = RUNS) -> list[RunFolder]:
     """The runs of the ladder, sweep or scaling grid that `name` is, below `root`; else none."""
     for folder in (root / name, expanded(name)):
         if folder.resolve().parent == root.resolve() and not (folder / "recipe.toml").exists():
-            return [RunFolder(path.parent) for path in sorted(folder.glob("*/recipe.toml"))]
+            found = sorted(folder.glob("*/recipe.toml"))
+            # A hidden folder is what a removal that was killed has left.
+            return [RunFolder(p.parent) for p in found if not p.parent.name.startswith(".")]
     return []
 
 
