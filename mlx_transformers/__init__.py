@@ -37,7 +37,10 @@ def __getattr__(name: str) -> Any:
     """Import a name of the face, or the class of a kind from the registry, at its first use."""
     if name in _FACE:
         return getattr(import_module(f".{_FACE[name]}", __name__), name)
-    found = name[:1].isupper() and getattr(import_module(".assembly.registry", __name__), name, 0)
+    # Only a class's name can be a kind's: others need not import every kind.
+    found = None
+    if name[:1].isupper():
+        found = getattr(import_module(".assembly.registry", __name__), name, None)
     if not hasattr(found, "model_fields"):
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return found

@@ -158,7 +158,7 @@ def build(
     check_pictures(recipe, data.tokenizer)
     model = build_model(recipe, data.tokenizer)
     recipe, streams = resolve_auto(recipe, model, ranks.processes)
-    settle_walk(deep=trains and recipe.train.offload_optimizer)
+    settle_walk(deep=trains and bool(recipe.train.offload_optimizer))
     parallel = parallel_rows(recipe, ranks.processes)
     if parallel.wanted > streams:
         parallel = ParallelRows()
