@@ -44,10 +44,13 @@ LONG_INDUCTION = task(
     1000, 256, "data.settings={length=256, vocab_size=8, n_examples=50000}", rows=16
 )
 LONG_COPYING = task(
-    1000,
+    1500,
     72,
     "data.settings={n_tokens=8, context=64, vocab_size=8, n_examples=50000}",
     "optim.learning_rate=4e-3",
+    "optim.schedule.warmup=50",
+    "model.init={kind='fan_in'}",
+    'unset=["model.block.ffn"]',  # as in the paper's models, which are mixers alone
 )
 SIDE = 14
 DIGITS = budget(400, f"data.settings={{side={SIDE}}}", f"train.seq_len={SIDE**2 + 2}")
