@@ -29,7 +29,7 @@ from mlx_transformers.models.model import Arrays, Decodable, ModelKind, TowerSpe
 from mlx_transformers.models.stack import Stack, TowerModule
 from mlx_transformers.models.tower import Tower
 from mlx_transformers.ops.unembedding import Unembedding
-from mlx_transformers.recipe.slot import Slot, fill
+from mlx_transformers.recipe.slot import CLOSED, Slot, fill
 
 
 class Captioner(ModelKind):
@@ -165,6 +165,8 @@ def run(command: list[str]) -> tuple[int, str]:
 
 
 if __name__ == "__main__":
+    # The server of forked.py has made a recipe already, without this kind.
+    CLOSED.clear()
     fill("model", Captioner, of=ModelKind)
-    Recipe.model_rebuild(force=True)  # the server of forked.py has built it without this kind
+    Recipe.model_rebuild(force=True)
     print(json.dumps([run(command) for command in json.loads(sys.argv[1])]))

@@ -17,7 +17,7 @@ from mlx_transformers.assembly.saved import load
 from mlx_transformers.layers.kinds import MixerKind
 from mlx_transformers.layers.mixers.latent import Latent, LatentMixer
 from mlx_transformers.layers.parameter import Role
-from mlx_transformers.recipe.slot import fill
+from mlx_transformers.recipe.slot import CLOSED, fill
 from mlx_transformers.runs import checkpoint
 from mlx_transformers.verbs.train import train
 
@@ -58,8 +58,10 @@ class AdaptedLatent(Latent):
         return mixer
 
 
+# The server of forked.py has made a recipe already, without this kind.
+CLOSED.clear()
 fill("mixer", AdaptedLatent, of=MixerKind)
-Recipe.model_rebuild(force=True)  # the server of forked.py has built it without this kind
+Recipe.model_rebuild(force=True)
 
 MIXER = """model.block.mixer={kind="adapted_latent", n_heads=2, kv_rank=8, nope_dim=4, rope_dim=4,
 value_dim=8, norm={kind="rms_norm"}}""".replace("\n", " ")
