@@ -47,7 +47,7 @@ def test_the_cost_of_rounding_is_taylors_term_with_fishers_matrix(tmp_path):
     for tokens in [rows[0][:1], rows[0][1:], rows[1]]:
         _, grads = nn.value_and_grad(model, loss)(tokens)
         grad = np.array(dict(tree_flatten(grads))[f"{path}.weight"], np.float64)
-        total += (grad * move).sum() ** 2 / 2
+        total += (grad**2 * move**2).sum() / 2
     costs = costs_of(model, [path], 32, rows)
     assert costs[path][how] == pytest.approx(total / 24, rel=1e-4)
 
