@@ -50,7 +50,7 @@ def costs_of(
         costs[path] = {}
         for how in (Packing(bits, group_size) for bits in BITS):
             loss = (squares * mx.square(rounded(weight, how) - weight)).sum() / 2
-            costs[path][how] = loss.item() / count
+            costs[path][how] = float(loss) / count
     return costs
 
 
