@@ -121,12 +121,13 @@ def _boosted() -> bool:
 
 
 def settle_walk(deep: bool) -> None:
-    """Have MLX walk graphs depth first in this process, if it is the first run that says so.
+    """Choose how MLX walks graphs in this process, by the first run that is built.
 
-    CPU streams need the wide walk, so runs after it have one.
+    CPU streams need the wide walk: after a depth-first run, later runs have one stream.
 
     Args:
-        deep: whether the run computes whole batches and needs the memory.
+        deep: whether the run computes whole batches and needs the memory that a depth-first walk
+            saves.
     """
     report = prepare()
     if cpu_streams.settle_walk(deep):

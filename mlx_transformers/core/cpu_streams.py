@@ -31,7 +31,7 @@ WIDE = "1000"
 """More than the operations that are ready at once in a step."""
 
 _settled = False
-"""Whether MLX may have looked up its walk."""
+"""Whether a run of this process has been built: MLX reads `WALK` once, at its first graph."""
 
 MOST_AUTO = 4
 """The most that `auto` chooses: each stream more is a graph more to build, and only two have been
@@ -70,7 +70,8 @@ def settle_walk(deep: bool) -> bool:
         deep: depth first, which keeps less in memory; otherwise as `prepare` chose.
 
     Returns:
-        Whether this call took the wide walk back. A user's own width stays, but for `WIDE`.
+        Whether this call undid the wide walk of `prepare`. A width that the user set stays, unless
+        it equals `WIDE`.
     """
     global _settled
     first, _settled = not _settled, True
