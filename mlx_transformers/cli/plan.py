@@ -48,7 +48,7 @@ def plan(
 
 
 def missing_data(recipe: "LoadedRecipe") -> list[str]:
-    """Say which text or run that training would read isn't there: a plan doesn't need it."""
+    """Name the texts and runs that training would read and that are missing; a plan needs none."""
     from ..assembly.run_data import check_frozen
     from ..core.errors import MlxtError
     from ..data.data_key import DataKey

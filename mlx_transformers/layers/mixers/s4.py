@@ -13,7 +13,7 @@ from ..parameter import Role
 from ..state_space import StateSpaceKind, StateSpaceMixer
 
 SLOWEST = 1e-4
-"""Decay that states start with at least: only the normal part of `legs` has one."""
+"""Smallest decay that states start with; only the normal part of `legs` has one."""
 
 
 class S4(StateSpaceKind):

@@ -121,7 +121,7 @@ def check_form(form: str) -> str:
 
 
 def check_readable(form: str, tokenizer: Tokenizer) -> None:
-    """Check that a tokenizer has all characters of `form`; one of characters may not.
+    """Check that a tokenizer can encode all characters of `form`; a character tokenizer may not.
 
     Raises:
         RunError: it lacks one.
